@@ -1,0 +1,122 @@
+"""
+The verbs: what the core asks a driver to do.
+
+A protocol is a generator that yields steps and is sent answers. The same generator runs under a sync driver, an async
+driver, a scripted test, an interleaving and the simulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from toolkit.core.events import Event
+from toolkit.core.model import Reply, Row, Write
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Step(Generic[R_co]):
+    """
+    One request to the driver; ``answer = yield from step`` gives its typed answer.
+    """
+
+    __slots__ = ()
+
+    def __iter__(self) -> Generator[Step[Any], Any, R_co]:
+        answer: R_co = yield self  # the one untyped seam
+        return answer
+
+
+Steps: TypeAlias = Generator[Step[Any], Any, R]
+
+
+@dataclass(frozen=True, slots=True)
+class Get(Step[Row | Reply]):
+    """
+    Read one key; a ``Reply`` is a failure.
+    """
+
+    key: str
+    strong: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class GetAll(Step["tuple[Row | Reply, ...]"]):
+    """
+    Read several keys by parallel single reads; answers in the order of the keys.
+    """
+
+    keys: tuple[str, ...]
+    strong: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Put(Step[Reply]):
+    """
+    Send one write.
+    """
+
+    write: Write
+
+
+@dataclass(frozen=True, slots=True)
+class PutAll(Step["tuple[Reply, ...]"]):
+    """
+    Send several writes as parallel single calls, each with its own reply; not atomic.
+    """
+
+    writes: tuple[Write, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Multi(Step[Reply]):
+    """
+    Send several writes as one transaction of the store.
+    """
+
+    writes: tuple[Write, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause(Step[None]):
+    """
+    Wait for some seconds.
+    """
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """
+    A moment: ``wall`` is Unix time, ``mono`` a clock that never steps; both in seconds.
+    """
+
+    wall: float
+    mono: float
+
+
+@dataclass(frozen=True, slots=True)
+class Now(Step[Instant]):
+    """
+    Look at the clocks.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Chance(Step[float]):
+    """
+    Draw a number in [0, 1).
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Note(Step[None]):
+    """
+    Report an event.
+    """
+
+    event: Event
