@@ -40,6 +40,9 @@ class Call(enum.Enum):
 
 
 Create: TypeAlias = Literal["first-write", "impossible-etag", "none"]
+FirstWrite: TypeAlias = Literal["ABORTED", "INTERNAL", "overwrites", "refused", "unknown"]
+DeleteGone: TypeAlias = Literal["ABORTED", "INTERNAL", "OK", "unknown"]
+Malformed: TypeAlias = Literal["INVALID_ARGUMENT", "ABORTED", "INTERNAL", "OK", "unknown"]
 SendTTL: TypeAlias = Literal["always", "when-set", "never"]
 Native: TypeAlias = Literal["none", "truthful", "read-back"]
 Tier: TypeAlias = Literal["A", "B", "C", "D"]
@@ -80,6 +83,21 @@ class Profile:
         evidence: ``live`` when an evidence file of this repository backs it, else ``source``.
         reasons: Why protected writes are refused, one sentence each; empty for accepted stores.
         cautions: What a user should know although the store is accepted.
+        etags: The store compares ETags at all; without it only ``last_write=True`` opens the store.
+        first_write: The answer to a first-write over an existing key; ``overwrites`` is an OK that replaced it.
+        delete_gone: The answer to a delete with an ETag of a key that is gone.
+        malformed_etag: The answer to an ETag no read of this store can have given; ``OK`` means a blind write.
+        wild_etags: Texts that switch the store's check off; they are never sent.
+        keeps_ttl: An update that sends no ``ttlInSeconds`` keeps the old TTL.
+        shows_ttl: A read tells the remaining TTL as ``ttlExpireTime``.
+        ghosts: An expired key reads as missing and still refuses a create, until the store sweeps it.
+        multi_ignores: Kinds of operations whose condition the store drops inside its own transactions.
+        case_insensitive_keys: Keys that differ only in case are one key, with the usual collation.
+        bulk_false_missing: A bulk get can report a key missing that is there; a single get must confirm it.
+        binary_safe: Bytes that are not UTF-8 come back as they were.
+        reads: What a read is guaranteed to see, in words.
+        invalid_texts: Pieces of text that make an INTERNAL answer a refusal for good, nothing written.
+        runtime: The range of daprd versions the facts hold for.
     """
 
     type: str
@@ -109,7 +127,32 @@ class Profile:
     evidence: Evidence = "source"
     reasons: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
+    etags: bool = True
+    first_write: FirstWrite = "ABORTED"
+    delete_gone: DeleteGone = "ABORTED"
+    malformed_etag: Malformed = "ABORTED"
+    wild_etags: frozenset[str] = frozenset()
+    keeps_ttl: bool = False
+    shows_ttl: bool = False
+    ghosts: bool = False
+    multi_ignores: frozenset[Call] = frozenset()
+    case_insensitive_keys: bool = False
+    bulk_false_missing: bool = False
+    binary_safe: bool = True
+    reads: str = "strong"
+    invalid_texts: tuple[str, ...] = ()
+    runtime: str = ">=1.18,<1.19"
 
     @property
     def accepted(self) -> bool:
+        """
+        Whether protected writes are allowed at all.
+        """
         return self.tier != "D"
+
+    @property
+    def safe_create(self) -> bool:
+        """
+        Whether of several creators of one key exactly one wins.
+        """
+        return self.create != "none"
