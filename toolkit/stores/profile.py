@@ -97,6 +97,7 @@ class Profile:
         binary_safe: Bytes that are not UTF-8 come back as they were.
         reads: What a read is guaranteed to see, in words.
         invalid_texts: Pieces of text that make an INTERNAL answer a refusal for good, nothing written.
+        missing_texts: Pieces of text by which an INTERNAL answer to a read says that the key is missing.
         runtime: The range of daprd versions the facts hold for.
     """
 
@@ -141,6 +142,7 @@ class Profile:
     binary_safe: bool = True
     reads: str = "strong"
     invalid_texts: tuple[str, ...] = ()
+    missing_texts: tuple[str, ...] = ()
     runtime: str = ">=1.18,<1.19"
 
     @property

@@ -146,47 +146,46 @@ ALICLOUD: Final = Profile(
 )
 
 
-def _without_etags(name: str, *, has_ttl: bool = False, **facts: object) -> Profile:
-    """
-    Make the profile of a component that knows no ETags: every conditional write is an unconditional one.
-    """
-    return replace(
-        Profile(
-            f"state.{name}",
-            "v1",
-            "D",
-            create="none",
-            native="none",
-            has_ttl=has_ttl,
-            send_ttl="when-set" if has_ttl else "never",
-            etags=False,
-            first_write="overwrites",
-            delete_gone="OK",
-            malformed_etag="OK",
-            lies=_WRITES,
-            linearizable=False,
-            reads="no consistency option is honoured",
-            reasons=("The component has no ETags: it ignores the one that is sent, writes, and answers OK.",),
-            cautions=_LAST_WRITE,
-        ),
-        **facts,  # type: ignore[arg-type]
-    )
+_NO_ETAGS: Final = Profile(
+    "",
+    "v1",
+    "D",
+    create="none",
+    native="none",
+    has_ttl=False,
+    send_ttl="never",
+    etags=False,
+    first_write="overwrites",
+    delete_gone="OK",
+    malformed_etag="OK",
+    lies=_WRITES,
+    linearizable=False,
+    reads="no consistency option is honoured",
+    reasons=("The component has no ETags: it ignores the one that is sent, writes, and answers OK.",),
+    cautions=_LAST_WRITE,
+)
 
-
-MEMCACHED: Final = _without_etags(
-    "memcached",
+MEMCACHED: Final = replace(
+    _NO_ETAGS,
+    type="state.memcached",
     has_ttl=True,
+    send_ttl="when-set",
     max_key=250,
     max_value=1024 * 1024,
     key_pattern=r"[^\s\x00-\x20\x7f]+",
     cautions=(*_LAST_WRITE, "The server may evict any key at any time."),
 )
-CASSANDRA: Final = _without_etags(
-    "cassandra", has_ttl=True, reads="as the component's consistency metadata says"
+CASSANDRA: Final = replace(
+    _NO_ETAGS,
+    type="state.cassandra",
+    has_ttl=True,
+    send_ttl="when-set",
+    reads="as the component's consistency metadata says",
 )
-FIRESTORE: Final = _without_etags("gcp.firestore")
-CONSUL: Final = _without_etags(
-    "hashicorp.consul",
+FIRESTORE: Final = replace(_NO_ETAGS, type="state.gcp.firestore")
+CONSUL: Final = replace(
+    _NO_ETAGS,
+    type="state.hashicorp.consul",
     reads="as the request's consistency says",
     invalid_texts=("Key must not begin with a '/'",),
     cautions=(
@@ -194,18 +193,21 @@ CONSUL: Final = _without_etags(
         "With keyPrefixPath set every write is refused: the key then begins with a slash.",
     ),
 )
-RETHINKDB: Final = _without_etags(
-    "rethinkdb",
+RETHINKDB: Final = replace(
+    _NO_ETAGS,
+    type="state.rethinkdb",
     reasons=("The component returns ETags and never compares them: it writes and answers OK.",),
 )
-JETSTREAM: Final = _without_etags(
-    "jetstream",
-    key_pattern=r"[-/_=.a-zA-Z0-9|]+",
+JETSTREAM: Final = replace(
+    _NO_ETAGS,
+    type="state.jetstream",
+    key_pattern=r"[-/_=.a-zA-Z0-9]+",
+    missing_texts=("key not found",),
     cautions=(*_LAST_WRITE, "A read of a missing key is an error (INTERNAL), not an empty answer."),
 )
-HAZELCAST: Final = _without_etags("hazelcast")
-COHERENCE: Final = _without_etags("coherence", has_ttl=True)
-WORKERS_KV: Final = _without_etags("cloudflare.workerskv", has_ttl=True)
+HAZELCAST: Final = replace(_NO_ETAGS, type="state.hazelcast")
+COHERENCE: Final = replace(_NO_ETAGS, type="state.coherence", has_ttl=True, send_ttl="when-set")
+WORKERS_KV: Final = replace(_NO_ETAGS, type="state.cloudflare.workerskv", has_ttl=True, send_ttl="when-set")
 
 REFUSED: Final = (
     ETCD_V1,
