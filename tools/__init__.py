@@ -1,0 +1,3 @@
+"""
+Checks of this repository that are run by `make check`; no part of the distribution.
+"""

@@ -1,0 +1,144 @@
+"""
+The rules of this house that no linter knows; `python -m tools.house` checks every tracked file.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+MAX_FILE = 350
+MAX_FUNCTION = 40
+
+# Longer on purpose; each with the reason that was accepted in review.
+LONG_FILES: dict[str, str] = {}
+LONG_FUNCTIONS: dict[str, str] = {}
+
+# Folders that exist on one machine only. The slashes stand apart so that this file passes its own check.
+_FOLDERS = ("work", "root", "farm", "Users", r"home/(?!\w*\*)\w+")
+MACHINE_PATH = re.compile(r"(?<![\w.)\]}-])/(?:" + "|".join(_FOLDERS) + r")/")
+# An address of a registry or a mirror of one: dependencies are named, never located.
+REGISTRY = re.compile(
+    r"pypi\.org|pythonhosted\.org|registry\.npmjs\.org|npmmirror|proxy\.golang\.org|sum\.golang\.org|goproxy\."
+    r"|repo\d?\.maven|crates\.io|--(?:extra-)?index-url[ =]\S*//|GOPROXY=http",
+)
+LOCK_FILES = frozenset({"uv.lock", "poetry.lock", "Pipfile.lock", "pdm.lock"})
+MARKS = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b")
+
+
+def tracked() -> list[Path]:
+    """
+    Give the files git knows, without those deleted in the work tree.
+    """
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
+    return [path for name in listing.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def name_of(path: Path) -> str:
+    """
+    Name a file as git does.
+    """
+    return path.relative_to(ROOT).as_posix()
+
+
+def functions(tree: ast.Module) -> Iterator[tuple[str, int, int]]:
+    """
+    Yield each function's name, first line and length; its docstring does not count.
+    """
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        length = (node.end_lineno or node.lineno) - node.lineno + 1
+        first = node.body[0]
+        if ast.get_docstring(node, clean=False) is not None:
+            length -= (first.end_lineno or first.lineno) - first.lineno + 1
+        yield node.name, node.lineno, length
+
+
+def check_python(path: Path, text: str) -> Iterator[str]:
+    """
+    Files and functions stay short enough to be read at once, and say nothing that is left to do.
+    """
+    name = name_of(path)
+    lines = text.splitlines()
+    if len(lines) > MAX_FILE and name not in LONG_FILES:
+        yield f"{name}: {len(lines)} lines, over {MAX_FILE}: split it, or give the reason in LONG_FILES"
+    for function, line, length in functions(ast.parse(text, filename=name)):
+        if length > MAX_FUNCTION and f"{name}:{function}" not in LONG_FUNCTIONS:
+            yield f"{name}:{line}: {function} has {length} lines, over {MAX_FUNCTION}: split it"
+    if path != Path(__file__).resolve():
+        for number, line_text in enumerate(lines, 1):
+            if MARKS.search(line_text):
+                yield f"{name}:{number}: a left-over mark: {line_text.strip()[:60]}"
+
+
+def check_text(path: Path, text: str) -> Iterator[str]:
+    """
+    Nothing in the repository holds on one machine only, or says where packages come from.
+    """
+    name = name_of(path)
+    for number, line in enumerate(text.splitlines(), 1):
+        if MACHINE_PATH.search(line):
+            yield f"{name}:{number}: a path of one machine: {line.strip()[:80]}"
+        if path != Path(__file__).resolve() and REGISTRY.search(line):
+            yield f"{name}:{number}: an address of a package registry: {line.strip()[:80]}"
+
+
+def check_decisions(names: set[str]) -> Iterator[str]:
+    """
+    The decisions are numbered without a gap, have the three sections, and stand in the index and the navigation.
+    """
+    records = sorted(name for name in names if re.fullmatch(r"docs/adr/\d{4}-[a-z0-9-]+\.md", name))
+    index = (ROOT / "docs/adr/index.md").read_text(encoding="utf-8")
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for expected, name in enumerate(records, 1):
+        file = name.rsplit("/", 1)[1]
+        if int(file[:4]) != expected:
+            yield f"{name}: expected number {expected:04d}"
+        text = (ROOT / name).read_text(encoding="utf-8")
+        missing = [head for head in ("Context", "Decision", "Consequences") if f"\n## {head}\n" not in text]
+        if missing:
+            yield f"{name}: lacks the section {', '.join(missing)}"
+        if f"({file})" not in index:
+            yield f"docs/adr/index.md: does not list {file}"
+        if f"adr/{file}" not in navigation:
+            yield f"mkdocs.yml: the navigation lacks adr/{file}"
+
+
+def problems() -> Iterator[str]:
+    """
+    Yield everything that breaks a rule, one sentence each.
+    """
+    files = tracked()
+    names = {name_of(path) for path in files}
+    yield from (f"{name}: lock files record download addresses" for name in names if Path(name).name in LOCK_FILES)
+    yield from check_decisions(names)
+    for path in files:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue  # a picture or another binary
+        yield from check_text(path, text)
+        if path.suffix == ".py":
+            yield from check_python(path, text)
+
+
+def main() -> int:
+    """
+    Print the problems; 0 when there is none.
+    """
+    found = list(problems())
+    for problem in found:
+        print(problem)
+    print(f"{len(found)} problems with the house rules" if found else "house rules kept")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
