@@ -4,7 +4,7 @@ Events in a list, for tests.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from toolkit.core.events import Event
@@ -12,7 +12,7 @@ from toolkit.log._emitter import add_hook, remove_hook
 
 
 @contextmanager
-def capture() -> Iterator[list[Event]]:
+def capture() -> Generator[list[Event]]:
     """
     Collect every event emitted inside the block, from all threads and tasks, as the toolkit made it.
 

@@ -5,7 +5,7 @@ What the code around a call knows: its workflow, its actor, its request.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
@@ -29,7 +29,7 @@ MAX_TEXT: Final = 2048
 
 
 @contextmanager
-def bind(**fields: str | float | bool) -> Iterator[None]:
+def bind(**fields: str | float | bool) -> Generator[None]:
     """
     Add fields such as ``workflow_id`` to every event emitted inside the block, in this task or thread.
     """

@@ -9,9 +9,8 @@ import logging
 import os
 import threading
 import time
-from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import structlog
 
@@ -180,7 +179,7 @@ def validate_environment() -> None:
     _settings.from_environment()
 
 
-class LogHandle(AbstractContextManager["LogHandle"]):
+class LogHandle:
     """
     What ``log_to`` answers: ``close()`` it, or use it as a context manager.
     """
@@ -212,7 +211,9 @@ class LogHandle(AbstractContextManager["LogHandle"]):
             _State.environment_read = False
         self._pipeline.close()
 
-    @override
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from toolkit.core.events import Event
 from toolkit.log._context import MAX_TEXT, active_span, everything_bound
@@ -41,7 +41,8 @@ class Timestamps:
     """
 
     def __init__(self) -> None:
-        self._second, self._text = -1, ""
+        self._second: int = -1
+        self._text = ""
 
     def __call__(self, nanoseconds: int) -> str:
         second, rest = divmod(nanoseconds, 1_000_000_000)
@@ -155,7 +156,8 @@ class RecordBuilder:
             record[name] = value
         elif isinstance(value, (list, tuple)):
             # Anything but a flat list could be a stored value on its way into the log.
-            record[name] = [part for part in value if isinstance(part, _SCALARS)]
+            parts = cast("list[object] | tuple[object, ...]", value)
+            record[name] = [part for part in parts if isinstance(part, _SCALARS)]
 
     def _add_hidden(self, record: dict[str, Any], name: str, value: Any) -> None:
         names = self._names

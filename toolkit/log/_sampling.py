@@ -22,7 +22,7 @@ class Sampler:
         self._auto = sample == "auto"
         self._rate = 1.0 if sample == "auto" else sample
         self._clock = clock
-        self._window = int(clock())
+        self._window: int = int(clock())
         self._lines = 0
 
     def weigh(self, races: Sequence[str]) -> float:

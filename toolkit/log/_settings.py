@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 KeyMode: TypeAlias = Literal["plain", "hash", "template"]
@@ -32,7 +32,7 @@ class LogSettings:
     """
 
     keys: KeyMode = "plain"
-    secret: bytes = b""
+    secret: bytes = field(default=b"", repr=False)
     templates: tuple[str, ...] = ()
     sample: float | Literal["auto"] = 1.0
     summary_every: float = 10.0
@@ -54,10 +54,6 @@ class LogSettings:
             )
         if self.summary_every < 0:
             raise ValueError(f"summary_every={self.summary_every!r} is negative (OCC_LOG_SUMMARY)")
-
-    @override
-    def __repr__(self) -> str:
-        return f"LogSettings(keys={self.keys!r}, sample={self.sample!r}, app={self.app!r}, writer={self.writer!r})"
 
 
 def parse_sample(text: str) -> float | Literal["auto"]:
