@@ -117,7 +117,9 @@ def problems() -> Iterator[str]:
     """
     files = tracked()
     names = {name_of(path) for path in files}
-    yield from (f"{name}: lock files record download addresses" for name in names if Path(name).name in LOCK_FILES)
+    yield from (
+        f"{name}: lock files record download addresses" for name in names if Path(name).name in LOCK_FILES
+    )
     yield from check_decisions(names)
     for path in files:
         try:
