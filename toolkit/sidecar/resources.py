@@ -1,0 +1,183 @@
+"""
+Dapr resource files: built from Python, and checked before a sidecar reads them.
+
+daprd reports a broken component file in the middle of its log, by the file alone, and a missing directory not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeAlias, cast
+
+from toolkit.sidecar.errors import ComponentFileError, SidecarError
+
+try:
+    import yaml
+except ImportError as error:  # pragma: no cover - a matter of the installation
+    raise ImportError("toolkit.sidecar needs PyYAML: pip install 'dapr-occ[cli]'") from error
+
+SUFFIXES: Final = (".yaml", ".yml")
+_NEEDS_SPEC: Final = frozenset({"Component", "Configuration", "Resiliency"})
+
+Resource: TypeAlias = Mapping[str, Any]
+
+
+def component(
+    name: str,
+    type: str,
+    *,
+    version: str = "v1",
+    metadata: Mapping[str, str | int | bool] | None = None,
+    scopes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """
+    One Dapr component as the dictionary that its YAML file would hold.
+
+    ``metadata`` values become strings, as Dapr wants them; ``scopes`` limits the component to these app ids.
+    """
+    pairs = [{"name": key, "value": _text(value)} for key, value in (metadata or {}).items()]
+    resource: dict[str, Any] = {
+        "apiVersion": "dapr.io/v1alpha1",
+        "kind": "Component",
+        "metadata": {"name": name},
+        "spec": {"type": type, "version": version, "metadata": pairs},
+    }
+    if scopes:
+        resource["scopes"] = list(scopes)
+    return resource
+
+
+def _text(value: str | int | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def default_component(directory: Path) -> dict[str, Any]:
+    """
+    The store of a sidecar that was given no resources: embedded SQLite, named ``statestore``, fit for actors.
+    """
+    settings = {
+        "connectionString": f"file:{directory / 'state.db'}",
+        "actorStateStore": True,
+        "busyTimeout": "5s",
+    }
+    return component("statestore", "state.sqlite", metadata=settings)
+
+
+def write_resources(resources: Sequence[Resource], directory: Path) -> Path:
+    """
+    Write each resource into a file of its own, readable by this account alone: metadata can hold passwords.
+    """
+    directory.mkdir(mode=0o700, exist_ok=True)
+    for index, resource in enumerate(resources):
+        path = directory / f"{index:02d}-{_name(resource)}.yaml"
+        path.write_text(yaml.safe_dump(dict(resource), sort_keys=False), encoding="utf-8")
+    return directory
+
+
+def _name(resource: Resource) -> str:
+    found = resource.get("metadata")
+    name = cast("Mapping[str, object]", found).get("name") if isinstance(found, Mapping) else None
+    if not isinstance(name, str) or not name:
+        raise SidecarError(
+            f"a resource needs metadata.name, this one has none: kind={resource.get('kind')!r}"
+        )
+    return "".join(char if char.isalnum() or char in "-." else "-" for char in name)
+
+
+def check_directory(directory: Path) -> tuple[Resource, ...]:
+    """
+    Read every resource file of a directory; the first problem is a ``ComponentFileError`` with file and line.
+    """
+    if not directory.exists():
+        raise ComponentFileError(directory, 0, "there is no such resources directory")
+    if not directory.is_dir():
+        raise ComponentFileError(directory, 0, "is a file; give the directory that holds the component files")
+    files = sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES and path.is_file())
+    found = tuple(resource for path in files for resource in read_resources(path))
+    if not any(resource.get("kind") == "Component" for resource in found):
+        raise ComponentFileError(
+            directory, 0, "holds no Dapr component (*.yaml or *.yml with kind: Component)"
+        )
+    _check_names(files)
+    return found
+
+
+def read_resources(path: Path) -> tuple[Resource, ...]:
+    """
+    Every resource of one file, checked as far as daprd would refuse it without a word.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ComponentFileError(path, 0, f"cannot be read: {error}") from error
+    return tuple(resource for _, resource in _documents(path, text))
+
+
+def _documents(path: Path, text: str) -> Iterator[tuple[int, Resource]]:
+    loader = yaml.SafeLoader(text)
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            line = node.start_mark.line + 1
+            value: object = loader.construct_document(node)
+            if value is not None:
+                yield line, _checked(path, line, value)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        reason = "is not valid YAML: " + " ".join(part for part in (error.context, error.problem) if part)
+        raise ComponentFileError(path, mark.line + 1 if mark else 0, reason) from error
+    except yaml.YAMLError as error:
+        raise ComponentFileError(path, 0, f"is not valid YAML: {error}") from error
+    finally:
+        loader.dispose()
+
+
+def _checked(path: Path, line: int, value: object) -> Resource:
+    if not isinstance(value, dict):
+        raise ComponentFileError(
+            path, line, f"holds a {type(value).__name__} where a Dapr resource is expected"
+        )
+    resource = cast("dict[str, Any]", value)
+    kind = resource.get("kind")
+    if not isinstance(kind, str):
+        raise ComponentFileError(path, line, "has no kind (for a store: kind: Component)")
+    if not str(resource.get("apiVersion", "")).startswith("dapr.io/"):
+        raise ComponentFileError(path, line, "has no apiVersion of Dapr (apiVersion: dapr.io/v1alpha1)")
+    metadata = resource.get("metadata")
+    if not isinstance(metadata, dict) or not cast("dict[str, Any]", metadata).get("name"):
+        raise ComponentFileError(path, line, "has no metadata.name")
+    spec = resource.get("spec")
+    if kind in _NEEDS_SPEC and not isinstance(spec, dict):
+        raise ComponentFileError(path, line, f"has no spec, which a {kind} needs")
+    if kind == "Component":
+        _check_component(path, line, cast("dict[str, Any]", spec))
+    return resource
+
+
+def _check_component(path: Path, line: int, spec: Mapping[str, object]) -> None:
+    if not isinstance(spec.get("type"), str):
+        raise ComponentFileError(path, line, "has no spec.type (for example state.redis)")
+    if not isinstance(spec.get("version"), str):
+        raise ComponentFileError(path, line, "has no spec.version (for example v1)")
+    entries = spec.get("metadata") or []
+    if not isinstance(entries, list):
+        raise ComponentFileError(path, line, "has a spec.metadata that is not a list of name and value pairs")
+    for entry in cast("list[object]", entries):
+        if not isinstance(entry, dict) or "name" not in entry:
+            raise ComponentFileError(path, line, "has an entry in spec.metadata without a name")
+
+
+def _check_names(files: Sequence[Path]) -> None:
+    """
+    Refuse two components of one name: daprd keeps one of them and drops the other.
+    """
+    seen: dict[str, Path] = {}
+    for path in files:
+        for resource in read_resources(path):
+            if resource.get("kind") != "Component" or resource.get("scopes"):
+                continue
+            name = str(resource["metadata"]["name"])
+            if name in seen:
+                raise ComponentFileError(path, 0, f"names its component {name!r}, as {seen[name].name} does")
+            seen[name] = path
