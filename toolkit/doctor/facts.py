@@ -57,6 +57,7 @@ _SAFE: Mapping[str, tuple[Fact, ...]] = {
     "transaction-first-write": ("honoured",),
     "transaction-stale-delete": ("honoured",),
     "raced-creates": ("one winner",),
+    "raced-transactions": ("one winner",),
     "raced-compare-and-sets": ("one winner",),
     "delete-against-compare-and-set": ("one winner",),
     "counter": ("exact",),
@@ -95,7 +96,9 @@ def expected(profile: Profile) -> dict[str, tuple[Fact, ...]]:
         "ttl-shown": (profile.shows_ttl,),
         "ttl-kept-by-update": (profile.keeps_ttl,),
         "ghost": (profile.ghosts,),
-        "binary": ("kept",) if profile.binary_safe else ("changed", "refused"),
+        "binary": ("changed", "refused") if "binary" in profile.mangles else ("kept",),
+        "dollar": ("changed", "refused") if "dollar" in profile.mangles else ("kept", "rewritten"),
+        "large-integer": ("changed",) if "large-integer" in profile.mangles else ("kept", "rewritten"),
         "wording": ("recognised",),
     }
     if profile.etags:
@@ -138,9 +141,11 @@ def _expected_transactions(profile: Profile) -> dict[str, tuple[Fact, ...]]:
 def _expected_races(profile: Profile) -> dict[str, tuple[Fact, ...]]:
     both: tuple[Fact, ...] = ("several winners", "one winner")
     one: tuple[Fact, ...] = ("one winner",)
+    any_outcome: tuple[Fact, ...] = (*both, "torn")
     lossy = Call.CAS in profile.lies or not profile.etags
     return {
         "raced-creates": one if profile.safe_create else both,
+        "raced-transactions": one if profile.native != "none" else any_outcome,
         "raced-compare-and-sets": both if lossy else one,
         "delete-against-compare-and-set": both if lossy or profile.recreates else one,
         "counter": ("lost updates", "exact") if lossy else ("exact",),

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
 from toolkit.core.model import Reply
 from toolkit.doctor.bench import Bench, first_write
@@ -20,18 +20,20 @@ WRITERS: Final = 8
 INCREMENTS: Final = 40
 _PATIENCE: Final = 60.0
 
+T = TypeVar("T")
 
-def _at_once(bench: Bench, ops: Sequence[Op], pool: ThreadPoolExecutor) -> list[Reply]:
-    """
-    Send the operations from as many threads, let go by one barrier.
-    """
-    barrier = threading.Barrier(len(ops))
 
-    def send(op: Op) -> Reply:
+def _together(send: Callable[[T], Reply], requests: Sequence[T], pool: ThreadPoolExecutor) -> list[Reply]:
+    """
+    Send the requests from as many threads, let go by one barrier.
+    """
+    barrier = threading.Barrier(len(requests))
+
+    def run(request: T) -> Reply:
         barrier.wait(_PATIENCE)
-        return bench.wire.send(op)
+        return send(request)
 
-    return list(pool.map(send, ops))
+    return list(pool.map(run, requests))
 
 
 def _rounds_with_several(bench: Bench, make: Callable[[], list[Op]]) -> int:
@@ -39,7 +41,7 @@ def _rounds_with_several(bench: Bench, make: Callable[[], list[Op]]) -> int:
     Count the rounds in which more than one of the operations was answered OK.
     """
     with ThreadPoolExecutor(WRITERS) as pool:
-        return sum(sum(r.ok for r in _at_once(bench, make(), pool)) > 1 for _ in range(ROUNDS))
+        return sum(sum(r.ok for r in _together(bench.wire.send, make(), pool)) > 1 for _ in range(ROUNDS))
 
 
 def _value(number: int) -> bytes:
@@ -89,9 +91,30 @@ def delete_against_compare_and_set(bench: Bench) -> None:
         for _ in range(ROUNDS):
             key, etag = bench.made(b'{"w":"start"}', "race")
             ops = [Op(key, None, etag=etag or "1"), *(Op(key, _value(n), etag=etag or "1") for n in range(4))]
-            replies = _at_once(bench, ops, pool)
+            replies = _together(bench.wire.send, ops, pool)
             rounds += replies[0].ok and any(reply.ok for reply in replies[1:])
     _record(bench, "delete-against-compare-and-set", rounds)
+
+
+def raced_transactions(bench: Bench) -> None:
+    """
+    Eight transactions over the same two keys with the same current ETags: one winner, whole on both keys.
+    """
+    if bench.facts.get("transaction") != "none applied" or not bench.facts.get("etags"):
+        return
+    several = torn = 0
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for _ in range(ROUNDS):
+            (first, one), (second, two) = (
+                bench.made(b'{"w":"start"}', "race"),
+                bench.made(b'{"w":"start"}', "race"),
+            )
+            sets = [[Op(first, _value(n), etag=one), Op(second, _value(n), etag=two)] for n in range(WRITERS)]
+            several += sum(reply.ok for reply in _together(bench.wire.multi, sets, pool)) > 1
+            torn += bench.read(first).data != bench.read(second).data
+    outcome = "torn" if torn else "several winners" if several else "one winner"
+    bench.facts["raced-transactions"] = outcome
+    bench.answers["raced-transactions"] = f"{several} of {ROUNDS} rounds with several winners, {torn} torn"
 
 
 def _record(bench: Bench, name: str, rounds: int) -> None:
@@ -130,6 +153,7 @@ RACES: Final[Mapping[str, Callable[[Bench], None]]] = MappingProxyType(
         "raced creates": raced_creates,
         "raced compare-and-sets": raced_compare_and_sets,
         "delete against compare-and-set": delete_against_compare_and_set,
+        "raced transactions": raced_transactions,
         "counter": counter,
     }
 )

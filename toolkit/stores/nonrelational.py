@@ -24,7 +24,7 @@ MONGODB: Final = Profile(
     ghosts=True,
     recreates=True,
     bulk_pays=True,
-    binary_safe=False,
+    mangles=frozenset({"binary", "dollar"}),
     lies=frozenset({Call.MULTI}),
     reads="as the readConcern of the component says; linearizable only with readConcern=linearizable or majority on "
     "one primary",
@@ -56,6 +56,7 @@ COSMOSDB: Final = Profile(
     delete_gone="OK",
     wild_etags=frozenset({"*"}),
     resends=True,
+    mangles=frozenset({"large-integer"}),
     key_pattern=r"[^/\\?#]+",
     max_operations=100,
     reads="the account's default; Dapr's 'strong' is only Session consistency",
@@ -171,7 +172,7 @@ TABLESTORAGE: Final = Profile(
     suspects=frozenset({Call.DELETE}),
     max_value=32 * 1024,
     key_pattern=r"[^/\\#?]+",
-    binary_safe=False,
+    mangles=frozenset({"binary"}),
     invalid_texts=("InvalidInput",),
     cautions=(
         _RESURRECTION,
