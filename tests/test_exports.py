@@ -1,0 +1,116 @@
+"""
+What the packages export is what their ``__all__`` says, sorted, documented and typed.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+import toolkit
+from toolkit import errors
+
+ROOT = Path(__file__).resolve().parent.parent
+ERRORS = sorted(name for name, found in vars(errors).items() if inspect.isclass(found))
+
+
+def tree_in_docstring() -> dict[str, str]:
+    """
+    Read the tree that the docstring draws: each class and its parent.
+    """
+    parents: dict[str, str] = {}
+    trail: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        drawn = re.match(r" {4}([│ ├└─]*)([A-Z]\w+)", line)
+        if drawn is None:
+            continue
+        depth = len(drawn[1]) // 4
+        trail[depth:] = [drawn[2]]
+        parents[drawn[2]] = trail[depth - 1] if depth else "Exception"
+    return parents
+
+
+def test_all_is_sorted_and_complete():
+    """
+    ``__all__`` is sorted without a double, and every name in it resolves.
+    """
+    assert sorted(set(toolkit.__all__)) == list(toolkit.__all__)
+    missing = [name for name in toolkit.__all__ if not hasattr(toolkit, name)]
+    assert missing == []
+
+
+def test_dir_offers_the_public_names():
+    """
+    ``dir(toolkit)`` lists every public name, although most are loaded late.
+    """
+    assert set(toolkit.__all__) - set(dir(toolkit)) == set()
+
+
+def test_unknown_name_is_an_attribute_error():
+    """
+    A name that does not exist is an AttributeError which names it, not an ImportError from deep inside.
+    """
+    with pytest.raises(AttributeError, match="no_such_name"):
+        toolkit.no_such_name  # noqa: B018
+
+
+def test_every_error_is_exported():
+    """
+    Whoever can meet an error can import it from ``toolkit``.
+    """
+    assert [name for name in ERRORS if name not in toolkit.__all__] == []
+
+
+def test_docstring_draws_the_real_tree():
+    """
+    The tree in the docstring of ``toolkit.errors`` has exactly the classes and parents of the module.
+    """
+    real = {name: getattr(errors, name).__mro__[1].__name__ for name in ERRORS}
+    assert tree_in_docstring() == real
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_survive_pickling(name: str):
+    """
+    An error that crossed a process still has its message and its attributes.
+    """
+    made = errors.RecordedError("ValueError", "m") if name == "RecordedError" else getattr(errors, name)("message")
+    made.add_note("a note")
+    made.extra = "kept"
+    back = pickle.loads(pickle.dumps(made))  # noqa: S301
+    assert (type(back), str(back), vars(back)) == (type(made), str(made), vars(made))
+
+
+def test_every_public_name_is_type_tested():
+    """
+    Each public name is used in the typed-API test, so that no signature changes unseen.
+    """
+    text = (ROOT / "tests/typing/api.py").read_text(encoding="utf-8")
+    unused = [name for name in toolkit.__all__ if not re.search(rf"\b{name}\b", text)]
+    assert unused == []
+
+
+def test_every_public_name_is_in_the_reference():
+    """
+    Each public name stands in the reference: by name on its pages, or as a member of a module shown whole there.
+    """
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/reference").glob("*.md"))
+    whole = [importlib.import_module(name) for name in re.findall(r"^::: (toolkit[\w.]*\.errors)$", pages, re.MULTILINE)]
+    missing = [
+        name
+        for name in toolkit.__all__
+        if not re.search(rf"\b{name}\b", pages) and not any(hasattr(module, name) for module in whole)
+    ]
+    assert missing == []
+
+
+def test_version_is_the_distributions():
+    """
+    ``toolkit.__version__`` is what the installed distribution says.
+    """
+    assert toolkit.__version__ == importlib.metadata.version("dapr-occ")
