@@ -82,7 +82,7 @@ def version_of(daprd: Path) -> str:
     Ask a daprd for its version.
     """
     try:
-        answer = subprocess.run([daprd, "--version"], capture_output=True, text=True, timeout=20, check=False)
+        answer = subprocess.run([daprd, "--version"], capture_output=True, text=True, timeout=20, check=False)  # noqa: S603 - the user names it
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SidecarNotFoundError(f"{daprd} cannot be run: {error}") from error
     lines = answer.stdout.split()

@@ -5,8 +5,8 @@ Placement and scheduler: what Dapr needs beside the sidecar for workflows, actor
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
-import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -16,12 +16,10 @@ from typing import Final, Self
 
 from toolkit.sidecar.binaries import Binaries, find
 from toolkit.sidecar.errors import ProcessStartError
-from toolkit.sidecar.ports import free_ports
+from toolkit.sidecar.ports import PORT_ATTEMPTS, PORT_TAKEN, free_ports
 from toolkit.sidecar.process import ProcessSet, wait_until
 
 _LOOPBACK: Final = "127.0.0.1"
-_PORT_TAKEN: Final = re.compile(r"address already in use|bind: |only one usage of each socket")
-_PORT_ATTEMPTS: Final = 5
 
 
 class ControlPlane:
@@ -66,16 +64,15 @@ class ControlPlane:
 
     def _start(self, processes: ProcessSet, name: str, command: Callable[[], tuple[int, list[str]]]) -> None:
         log = processes.log_path(name)
-        for attempt in range(1, _PORT_ATTEMPTS + 1):
+        for attempt in range(1, PORT_ATTEMPTS + 1):
             health, line = command()
             process = processes.start(name, line)
+            ready = functools.partial(_healthy, health)
             try:
-                wait_until(
-                    lambda: _healthy(health), process, name=name, log=log, timeout=self._startup_timeout
-                )
+                wait_until(ready, process, name=name, log=log, timeout=self._startup_timeout)
             except ProcessStartError as error:
                 processes.stop(process, grace=2.0)
-                if attempt == _PORT_ATTEMPTS or not _PORT_TAKEN.search(error.log_tail):
+                if attempt == PORT_ATTEMPTS or not PORT_TAKEN.search(error.log_tail):
                     raise
                 log.unlink(missing_ok=True)
             else:

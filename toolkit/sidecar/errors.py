@@ -34,7 +34,7 @@ class SidecarBuildError(SidecarError):
     """
 
 
-class ServerUnavailable(SidecarError):
+class ServerUnavailable(SidecarError):  # noqa: N818 - a fact about the machine, shown as a skip reason
     """
     A server that a test or a component needs is not installed here; the message names the package.
     """

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import random
+import re
 import socket
 from typing import Final
 
@@ -14,6 +15,9 @@ from typing import Final
 # between the choice and the listening server nobody but another server can take the port.
 _FIRST: Final = 20_000
 _LAST: Final = 32_767
+# What a lost race for a port looks like in the log of a Go program, and how often to try again.
+PORT_TAKEN: Final = re.compile(r"address already in use|bind: ")
+PORT_ATTEMPTS: Final = 5
 _RANDOM: Final = random.SystemRandom()
 
 

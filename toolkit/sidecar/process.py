@@ -57,7 +57,7 @@ class Watchdog:
     """
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - our own script
             [sys.executable, "-I", "-S", str(_WATCHDOG)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -191,7 +191,7 @@ class ProcessSet:
 def _popen(
     command: Sequence[str], log: IO[bytes], env: Mapping[str, str] | None, cwd: Path | None, user: str | None
 ) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+    return subprocess.Popen(  # noqa: S603 - what is started is the caller's to say
         command,
         stdin=subprocess.DEVNULL,
         stdout=log,

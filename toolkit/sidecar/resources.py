@@ -28,7 +28,7 @@ def component(
     type: str,
     *,
     version: str = "v1",
-    metadata: Mapping[str, str | int | bool] | None = None,
+    metadata: Mapping[str, object] | None = None,
     scopes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """
@@ -48,7 +48,8 @@ def component(
     return resource
 
 
-def _text(value: str | int | bool) -> str:
+def _text(value: object) -> str:
+    # Dapr spells truth in lower case.
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -118,9 +119,9 @@ def _documents(path: Path, text: str) -> Iterator[tuple[int, Resource]]:
     loader = yaml.SafeLoader(text)
     try:
         while loader.check_node():
-            node = loader.get_node()
+            node = cast("yaml.Node", loader.get_node())
             line = node.start_mark.line + 1
-            value: object = loader.construct_document(node)
+            value: object = loader.construct_document(node)  # pyright: ignore[reportUnknownMemberType]
             if value is not None:
                 yield line, _checked(path, line, value)
     except yaml.MarkedYAMLError as error:
@@ -160,7 +161,7 @@ def _check_component(path: Path, line: int, spec: Mapping[str, object]) -> None:
         raise ComponentFileError(path, line, "has no spec.type (for example state.redis)")
     if not isinstance(spec.get("version"), str):
         raise ComponentFileError(path, line, "has no spec.version (for example v1)")
-    entries = spec.get("metadata") or []
+    entries: object = spec.get("metadata") or []
     if not isinstance(entries, list):
         raise ComponentFileError(path, line, "has a spec.metadata that is not a list of name and value pairs")
     for entry in cast("list[object]", entries):

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -20,13 +19,10 @@ from typing import Final, Self
 from toolkit.sidecar.binaries import Binaries, find
 from toolkit.sidecar.control_plane import ControlPlane
 from toolkit.sidecar.errors import ProcessStartError
-from toolkit.sidecar.ports import free_ports
+from toolkit.sidecar.ports import PORT_ATTEMPTS, PORT_TAKEN, free_ports
 from toolkit.sidecar.process import ProcessSet, signal_group, tail, wait_until
 from toolkit.sidecar.resources import Resource, check_directory, default_component, write_resources
 
-# What a lost race for a port looks like in the log of a Go program.
-PORT_TAKEN: Final = re.compile(r"address already in use|bind: |only one usage of each socket")
-PORT_ATTEMPTS: Final = 5
 _LOOPBACK: Final = "127.0.0.1"
 
 
