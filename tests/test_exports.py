@@ -79,7 +79,11 @@ def test_errors_survive_pickling(name: str):
     """
     An error that crossed a process still has its message and its attributes.
     """
-    made = errors.RecordedError("ValueError", "m") if name == "RecordedError" else getattr(errors, name)("message")
+    made = (
+        errors.RecordedError("ValueError", "m")
+        if name == "RecordedError"
+        else getattr(errors, name)("message")
+    )
     made.add_note("a note")
     made.extra = "kept"
     back = pickle.loads(pickle.dumps(made))  # noqa: S301
@@ -100,7 +104,10 @@ def test_every_public_name_is_in_the_reference():
     Each public name stands in the reference: by name on its pages, or as a member of a module shown whole there.
     """
     pages = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/reference").glob("*.md"))
-    whole = [importlib.import_module(name) for name in re.findall(r"^::: (toolkit[\w.]*\.errors)$", pages, re.MULTILINE)]
+    whole = [
+        importlib.import_module(name)
+        for name in re.findall(r"^::: (toolkit[\w.]*\.errors)$", pages, re.MULTILINE)
+    ]
     missing = [
         name
         for name in toolkit.__all__

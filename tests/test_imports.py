@@ -22,7 +22,9 @@ def loaded_by(statement: str) -> set[str]:
     Give the modules that a fresh interpreter has loaded after the statement.
     """
     code = f"import json, sys\n{statement}\nprint(json.dumps(sorted(sys.modules)))"
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
     return set(json.loads(ran.stdout))
 
 

@@ -53,7 +53,18 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     where = tmp_path_factory.mktemp("clean")
     interpreter = clean_venv(where)
-    run(sys.executable, "-m", "pip", "--python", interpreter, "install", "--no-index", "--no-deps", wheel, cwd=where)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        interpreter,
+        "install",
+        "--no-index",
+        "--no-deps",
+        wheel,
+        cwd=where,
+    )
     (site,) = where.glob("lib/python*/site-packages")
     # A path file is not followed into the path files there, so the editable install of the checkout stays out of sight.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
@@ -109,7 +120,18 @@ def test_declared_dependencies_suffice(wheel: Path, tmp_path: Path):
     With only what the wheel declares, the library works and ``occ`` says what to install.
     """
     interpreter = clean_venv(tmp_path)
-    run(sys.executable, "-m", "pip", "--python", interpreter, "install", "--quiet", wheel, cwd=tmp_path, timeout=350)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        interpreter,
+        "install",
+        "--quiet",
+        wheel,
+        cwd=tmp_path,
+        timeout=350,
+    )
     code = (
         "from toolkit import StateStore\n"
         "from toolkit.testing import MemoryStore\n"
@@ -120,6 +142,11 @@ def test_declared_dependencies_suffice(wheel: Path, tmp_path: Path):
     )
     assert run(interpreter, "-I", "-c", code, cwd=tmp_path) == "{'n': 1}\n"
     told = subprocess.run(
-        [str(interpreter.parent / "occ"), "--help"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        [str(interpreter.parent / "occ"), "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert (told.returncode, "dapr-occ[cli]" in told.stderr, "Traceback" in told.stderr) == (2, True, False)

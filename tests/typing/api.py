@@ -1,0 +1,178 @@
+"""
+The public API as a type checker sees it; checked by mypy and pyright, never run.
+
+A line that must not type-check carries an ignore comment; both checkers report an ignore that is not needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, assert_type
+
+from toolkit import (
+    ABSENT,
+    CLEAR,
+    DELETE,
+    KEEP,
+    UNCHANGED,
+    Access,
+    AccessDeniedError,
+    AlreadyExistsError,
+    AsyncStateStore,
+    AttemptsExhaustedError,
+    ConflictError,
+    CorruptValueError,
+    Entry,
+    ETag,
+    InvalidETagError,
+    InvalidValueError,
+    NotFoundError,
+    OperationIdReusedError,
+    OperationWindowError,
+    Outcome,
+    OutcomeUnknownError,
+    RecordedError,
+    ResultTooLargeError,
+    RetryPolicy,
+    SidecarUnavailableError,
+    SnapshotUnstableError,
+    StateError,
+    StateStore,
+    StoreError,
+    StoreUnavailableError,
+    TooManyOperationsError,
+    TransactionsUnsupportedError,
+    TTLUnsupportedError,
+    UnencodableValueError,
+    UnknownStoreError,
+    UnsafeStoreError,
+    ValueTooLargeError,
+    log_to,
+)
+
+
+@dataclass
+class User:
+    name: str
+
+
+def rename(user: User) -> User:
+    return User(user.name.upper())
+
+
+def grow(value: Any) -> Any:
+    return value
+
+
+def open_stores() -> None:
+    StateStore("s", access=Access.READ | Access.WRITE, retry=RetryPolicy(attempts=3, deadline=2.0))
+    StateStore("s", address="127.0.0.1:50001", api_token="token", startup_timeout=5.0)
+    StateStore("s", api_token=lambda: "token", envelope=True, op_window=60, op_ttl=3600, lease=1.0)
+    StateStore("s", last_write=True, accept_unverified=True)
+    StateStore()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    StateStore(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def read(store: StateStore) -> None:
+    entry = store.read("k")
+    assert_type(entry, Entry)
+    assert_type(entry.key, str)
+    assert_type(entry.exists, bool)
+    if entry.etag is not ABSENT:
+        assert_type(entry.etag, ETag)
+        assert_type(str(entry.etag), str)
+    store.get("k")
+    store.get("k", default={"n": 0})
+    store.get("k", eventual=True)
+    found: Mapping[str, Any] = store.get_many(["a", "b"])
+    assert found is not None
+    store.get(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def write(store: StateStore) -> None:
+    store.update("k", grow)
+    store.update("k", grow, default={"n": 0}, op_id="op", ttl=60)
+    store.update("k", lambda _: UNCHANGED)
+    store.update("k", lambda _: DELETE, ttl=KEEP)
+    assert_type(store.create("k", {"n": 0}), None)
+    assert_type(store.set("k", {"n": 0}, ttl=CLEAR), None)
+    assert_type(store.compare_and_set("k", {"n": 0}, ABSENT), None)
+    assert_type(store.delete("k"), None)
+    entry = store.read("k")
+    store.compare_and_set("k", {"n": 1}, entry.etag, op_id="op")
+    store.delete("k", etag=entry.etag)
+    store.compare_and_set("k", {"n": 1}, "etag")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    store.compare_and_set("k", {"n": 1}, None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def typed(store: StateStore) -> None:
+    users = store.typed(User)
+    assert_type(users.get("k"), User | None)
+    assert_type(users.update("k", rename), User | None)
+    users.create("k", User("Ada"))
+    users.create("k", "Ada")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def colours(store: AsyncStateStore) -> None:
+    assert_type(await store.read("k"), Entry)
+    await store.update("k", grow, default=None, op_id="op")
+    await store.create("k", {"n": 0})
+    await store.set("k", {"n": 0})
+    await store.delete("k")
+    users = store.typed(User)
+    assert_type(await users.get("k"), User | None)
+
+
+def outcomes(store: StateStore, error: OutcomeUnknownError) -> None:
+    assert_type(error.receipt, str)
+    assert_type(store.resolve(error.receipt), Outcome)
+
+
+def markers() -> None:
+    parsed = ETag.parse('"a"')
+    if parsed is not ABSENT:
+        assert_type(parsed, ETag)
+
+
+def errors(
+    conflict: ConflictError,
+    exhausted: AttemptsExhaustedError,
+    unknown: UnknownStoreError,
+    unsafe: UnsafeStoreError,
+    recorded: RecordedError,
+) -> None:
+    assert_type((conflict.key, conflict.expected, conflict.attempt), tuple[str, str | None, int])
+    assert_type((exhausted.conflicts, exhausted.attempts, exhausted.elapsed), tuple[int, int, float])
+    assert_type((unknown.available, unsafe.reasons), tuple[tuple[str, ...], tuple[str, ...]])
+    assert_type((recorded.type, recorded.message), tuple[str, str])
+    as_conflict: tuple[type[ConflictError], ...] = (AlreadyExistsError, AttemptsExhaustedError)
+    as_key_error: type[KeyError] = NotFoundError
+    as_type_error: type[TypeError] = UnencodableValueError
+    invalid: tuple[type[InvalidValueError], ...] = (
+        UnencodableValueError,
+        CorruptValueError,
+        ValueTooLargeError,
+    )
+    of_the_store: tuple[type[StoreError], ...] = (
+        StoreUnavailableError,
+        SidecarUnavailableError,
+        UnknownStoreError,
+        UnsafeStoreError,
+        TransactionsUnsupportedError,
+        TTLUnsupportedError,
+        InvalidETagError,
+        TooManyOperationsError,
+        SnapshotUnstableError,
+    )
+    others: tuple[type[StateError], ...] = (
+        OperationIdReusedError,
+        OperationWindowError,
+        ResultTooLargeError,
+        AccessDeniedError,
+    )
+    assert_type(len((as_conflict, as_key_error, as_type_error, invalid, of_the_store, others)), int)
+
+
+def logs() -> None:
+    log_to("conflicts.jsonl")
