@@ -69,7 +69,12 @@ def check_python(path: Path, text: str) -> Iterator[str]:
     lines = text.splitlines()
     if len(lines) > MAX_FILE and name not in LONG_FILES:
         yield f"{name}: {len(lines)} lines, over {MAX_FILE}: split it, or give the reason in LONG_FILES"
-    for function, line, length in functions(ast.parse(text, filename=name)):
+    try:
+        tree = ast.parse(text, filename=name)
+    except SyntaxError as error:
+        yield f"{name}:{error.lineno}: not Python: {error.msg}"
+        return
+    for function, line, length in functions(tree):
         if length > MAX_FUNCTION and f"{name}:{function}" not in LONG_FUNCTIONS:
             yield f"{name}:{line}: {function} has {length} lines, over {MAX_FUNCTION}: split it"
     if path != Path(__file__).resolve():
