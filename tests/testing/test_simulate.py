@@ -5,7 +5,6 @@ The simulator does what its seed says, and finds what it is there to find.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -265,9 +264,7 @@ def test_a_livelock_is_reported() -> None:
         simulate(1, {"a": forever}, DictWorld(), max_events=500)
 
 
-def test_the_scheduler_is_fast_enough_for_a_test_suite(
-    record_property: Callable[[str, object], None],
-) -> None:
+def test_the_scheduler_is_fast_enough_for_a_test_suite() -> None:
     """200 runs of two clients with five increments each are far under the budget of 20,000 in three minutes."""
     started = time.perf_counter()
     digests = {
@@ -275,6 +272,5 @@ def test_the_scheduler_is_fast_enough_for_a_test_suite(
         for seed in range(200)
     }
     rate = 200 / (time.perf_counter() - started)
-    record_property("runs_per_second", rate)
     assert len(digests) > 195
     assert rate > 100

@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Generic
 
 from toolkit.core.events import Event
@@ -75,7 +76,7 @@ class Simulation(Generic[W]):
             skew = self.random.uniform(-self.hazards.skew, self.hazards.skew)
             lives.append(_Process(name, start, skew, mono=self.random.uniform(0, 1e6)))
         for process in lives:
-            self.after(self.random.uniform(0.0, 0.01), lambda process=process: self.begin(process))
+            self.after(self.random.uniform(0.0, 0.01), partial(self.begin, process))
         try:
             self._work(max_events)
         finally:
@@ -215,7 +216,7 @@ class Simulation(Generic[W]):
                 parts = [(f"put {write.key}", lambda: self.world.put(write))]
                 return self._writes(process, parts, timeout, one=True)
             case PutAll(writes, timeout):
-                parts = [(f"put {write.key}", lambda write=write: self.world.put(write)) for write in writes]
+                parts = [(f"put {write.key}", partial(self.world.put, write)) for write in writes]
                 return self._writes(process, parts, timeout, one=False)
             case Multi(writes, timeout):
                 name = "multi " + " ".join(write.key for write in writes)
@@ -241,7 +242,7 @@ class Simulation(Generic[W]):
                 self.after(self._within(self.network.latency), lambda: self._part(call, index, row))
 
             self.after(self._within(self.network.latency), arrive)
-            self.after(timeout, lambda index=index: self._part(call, index, DEADLINE))
+            self.after(timeout, partial(self._part, call, index, DEADLINE))
         return call
 
     def _writes(
@@ -249,7 +250,7 @@ class Simulation(Generic[W]):
     ) -> _Call:
         call = self._open(process, len(parts), one=one)
         for index, (name, apply) in enumerate(parts):
-            self.after(timeout, lambda index=index: self._part(call, index, DEADLINE))
+            self.after(timeout, partial(self._part, call, index, DEADLINE))
             self._message(call, index, name, apply)
         return call
 

@@ -22,7 +22,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
@@ -124,7 +124,7 @@ _arming: Final = threading.Lock()
 
 
 @contextmanager
-def arm(triggers: Mapping[str, Trigger]) -> Iterator[Counter[str]]:
+def arm(triggers: Mapping[str, Trigger]) -> Generator[Counter[str]]:
     """
     Arm points for the length of the block, in all threads; gives the counter of passings by name.
 
@@ -142,7 +142,7 @@ def arm(triggers: Mapping[str, Trigger]) -> Iterator[Counter[str]]:
 
 
 @contextmanager
-def record() -> Iterator[Counter[str]]:
+def record() -> Generator[Counter[str]]:
     """
     Count the points passed in the block, and fire nothing.
     """
