@@ -266,7 +266,7 @@ def test_a_missing_store_is_refused_for_good(text: str) -> None:
 
 def test_a_message_over_the_limit_is_refused_for_good() -> None:
     """
-    gRPC's size limit is checked before the store sees anything; other exhaustion may strike later.
+    GRPC's size limit is checked before the store sees anything; other exhaustion may strike later.
     """
     redis = find("state.redis")
     too_large = "grpc: received message larger than max (5000000 vs. 4194304)"
@@ -288,9 +288,7 @@ def test_the_text_of_an_error_is_not_searched_in_the_key() -> None:
 
 
 codes = st.sampled_from(
-    "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED "
-    "RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS "
-    "UNAUTHENTICATED".split()
+    ["OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"]
 ) | st.text(max_size=20)
 stores = st.sampled_from([*profiles.values(), unknown("state.new", "v1")])
 wordings = st.sampled_from(

@@ -7,13 +7,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from toolkit.core.model import Reply
 from toolkit.doctor.wire import Concurrency, Found, Op, Wire
 from toolkit.stores import Call, Profile, Verdict, classify
-
-Fact: TypeAlias = str | bool
+from toolkit.stores._evidence import Fact
 
 PREFIX = "_occ-doctor-"
 

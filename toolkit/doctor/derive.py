@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from toolkit.doctor.bench import Fact
 from toolkit.doctor.examine import Report
 from toolkit.stores import Call, Profile
+from toolkit.stores._evidence import Fact
 
 _CONDITIONAL: Final = frozenset({Call.CREATE, Call.CAS, Call.DELETE, Call.MULTI})
 

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from toolkit.doctor.bench import Bench, Fact, ProbeError
+from toolkit.doctor.bench import Bench, ProbeError
 from toolkit.doctor.expiry import EXPIRY
 from toolkit.doctor.facts import Finding, Match, compare
 from toolkit.doctor.probes import SEQUENTIAL
 from toolkit.doctor.races import RACES
 from toolkit.doctor.wire import About, Wire
 from toolkit.stores import Profile, find, profiles
+from toolkit.stores._evidence import Fact
 
 PROBES: Mapping[str, Callable[[Bench], None]] = {**SEQUENTIAL, **RACES, **EXPIRY}
 
@@ -29,6 +30,7 @@ class Report:
         name: The component's name.
         known: Whether the table has a profile for its type and version.
         findings: One for each fact.
+        facts: What was found, by the name of the fact.
         answers: The raw answers behind them.
         skipped: Probes that could not be made, with the reason.
         warnings: What the sidecar's metadata and the probes say beside the facts.
@@ -40,14 +42,11 @@ class Report:
     profile: Profile
     known: bool
     findings: tuple[Finding, ...]
+    facts: Mapping[str, Fact]
     answers: Mapping[str, str]
     skipped: Mapping[str, str]
     warnings: tuple[str, ...]
     left: tuple[str, ...]
-
-    @property
-    def facts(self) -> dict[str, Fact]:
-        return {finding.fact: finding.found for finding in self.findings}
 
     @property
     def worse(self) -> tuple[Finding, ...]:
@@ -129,6 +128,7 @@ def examine(
         profile,
         known,
         tuple(compare(profile, bench.facts, known=known)),
+        bench.facts,
         bench.answers,
         bench.skipped,
         (*_claims(about, bench), *bench.notes, *bench.unrecognised),

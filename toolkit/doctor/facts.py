@@ -8,8 +8,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from toolkit.doctor.bench import Fact
 from toolkit.stores import Call, Profile
+from toolkit.stores._evidence import Fact
 
 
 class Match(enum.Enum):
@@ -173,8 +173,10 @@ def compare(profile: Profile, facts: Mapping[str, Fact], *, known: bool) -> list
     allowed = expected(profile) if known else {}
     found = dict(facts)
     create = create_fact(profile, facts)
-    if known and create is not None:
-        found["create"] = create
+    if known:
+        found = {name: value for name, value in facts.items() if not name.startswith("create-by-")}
+        if create is not None:
+            found["create"] = create
     return [_finding(name, allowed.get(name, ()), value) for name, value in found.items()]
 
 
