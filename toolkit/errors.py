@@ -19,6 +19,7 @@ activity.
     ├── RecordedError(type, message)
     ├── AccessDeniedError
     ├── InvalidValueError
+    │   ├── InvalidKeyError (also ValueError)
     │   ├── UnencodableValueError (also TypeError)
     │   ├── CorruptValueError
     │   └── ValueTooLargeError
@@ -187,6 +188,12 @@ class InvalidValueError(StateError):
     def __init__(self, message: str, *, key: str = "") -> None:
         super().__init__(message)
         self.key = key
+
+
+class InvalidKeyError(InvalidValueError, ValueError):
+    """
+    Dapr or the store does not take this key; nothing was sent.
+    """
 
 
 class UnencodableValueError(InvalidValueError, TypeError):

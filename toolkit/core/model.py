@@ -161,3 +161,5 @@ class Reply:
 
 
 OK: Final = Reply()
+# Not a gRPC status: the adapter knows that the request never left this process (no connection could be made).
+UNSENT: Final = "UNSENT"

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from toolkit.core.events import Event
 from toolkit.core.model import Reply, Row, Write
+
+# Seconds one call may take: long for any healthy store, short enough to learn of a lost answer within a deadline.
+RPC_TIMEOUT: Final = 3.0
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -40,6 +43,7 @@ class Get(Step[Row | Reply]):
     """
 
     key: str
+    timeout: float = RPC_TIMEOUT
     strong: bool = True
 
 
@@ -50,6 +54,7 @@ class GetAll(Step["tuple[Row | Reply, ...]"]):
     """
 
     keys: tuple[str, ...]
+    timeout: float = RPC_TIMEOUT
     strong: bool = True
 
 
@@ -60,6 +65,7 @@ class Put(Step[Reply]):
     """
 
     write: Write
+    timeout: float = RPC_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,7 @@ class PutAll(Step["tuple[Reply, ...]"]):
     """
 
     writes: tuple[Write, ...]
+    timeout: float = RPC_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,7 @@ class Multi(Step[Reply]):
     """
 
     writes: tuple[Write, ...]
+    timeout: float = RPC_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,19 @@ def emit(event: Event) -> None:
         _complain("the conflict log misses lines", error)
 
 
+def listening() -> bool:
+    """
+    Whether anybody would receive an event; asked before its fields are built.
+    """
+    state = _State
+    if state.hooks:
+        return True
+    if not state.environment_read:
+        _read_environment()
+    pipeline = state.pipeline
+    return pipeline is not None and (pipeline.file is not None or structlog.is_configured())
+
+
 def _read_environment() -> None:
     with _State.lock:
         if _State.environment_read:

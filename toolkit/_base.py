@@ -1,0 +1,398 @@
+"""
+What both colours of a state store share: settings, checks, and the making of jobs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from toolkit.core.events import Event
+from toolkit.core.jobs import NO_DEFAULT, Job, Rules, Verb, check_value
+from toolkit.core.judge import Receipt
+from toolkit.core.model import CLEAR, DELETE, KEEP, TTL, Absent, Access, ETag, Marker, Reply, Write
+from toolkit.core.policy import RetryPolicy
+from toolkit.core.site import Site, Writer, refusal, shown
+from toolkit.core.stamp import OpId
+from toolkit.core.value import encode, plain
+from toolkit.errors import (
+    AccessDeniedError,
+    InvalidKeyError,
+    StoreUnavailableError,
+    TTLUnsupportedError,
+    UnsafeStoreError,
+)
+from toolkit.log import emit, listening
+from toolkit.ports import Component
+from toolkit.stores import Call, Profile, Verdict, find
+from toolkit.stores.saved import load
+
+if TYPE_CHECKING:
+    from toolkit.dapr.address import TokenSource
+    from toolkit.facade import BaseDapr
+
+AccessRule = Access | Mapping[str, Access]
+
+# Records of transactions live beside the data; nobody but the protocol writes them.
+RECORD_PREFIXES: Final = ("_occ-tx-", "_occ-op-")
+
+_inside = threading.local()
+
+
+class BaseStateStore:
+    """
+    Settings and checks; see ``StateStore``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        dapr: BaseDapr | None = None,
+        address: str | None = None,
+        api_token: TokenSource | None = None,
+        startup_timeout: float = 60.0,
+        access: AccessRule = Access.ALL,
+        retry: RetryPolicy | None = None,
+        envelope: bool = False,
+        op_window: float = 600,
+        op_ttl: float = 604800,
+        lease: float = 3.0,
+        clock_skew: float = 5.0,
+        profile: Profile | str | None = None,
+        accept_unverified: bool = False,
+        last_write: bool = False,
+        port: Any = None,
+    ) -> None:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"StateStore({name!r}): the name of a Dapr state store component, as text")
+        self.name = name
+        self.startup_timeout, self.access = startup_timeout, access
+        self.retry = retry or RetryPolicy()
+        self.envelope, self.op_window, self.op_ttl, self.lease = envelope, op_window, op_ttl, lease
+        self.clock_skew, self.accept_unverified, self.last_write = clock_skew, accept_unverified, last_write
+        self._dapr, self._address, self._api_token = dapr, address, api_token
+        self._profile_choice, self._port_choice = profile, port
+        self._site: Site | None = None
+        self._pid = 0
+        self._calls = itertools.count(1)
+        self._call_prefix = ""
+
+    def __repr__(self) -> str:
+        state = "open" if self._site is not None else "closed"
+        return f"<{type(self).__name__} {self.name!r} ({state})>"
+
+    # -- opening ---------------------------------------------------------------------------------------------------
+
+    def _opened(self, component: Component) -> Site:
+        profile = self._choose_profile(component)
+        self._pid = os.getpid()
+        self._call_prefix = secrets.token_hex(4)
+        rules = Rules(
+            can_create=profile.safe_create,
+            create_reasons=profile.reasons or ("Several creators could all win.",),
+            has_ttl=profile.has_ttl,
+            envelope=self.envelope,
+            op_window=self.op_window,
+        )
+        return Site(
+            store=self.name,
+            profile=profile,
+            rules=rules,
+            policy=self.retry,
+            writer=Writer(lambda: secrets.token_hex(8)),
+            observed=listening,
+            skew=self.clock_skew,
+            op_ttl=self.op_ttl,
+        )
+
+    def _choose_profile(self, component: Component) -> Profile:
+        choice = self._profile_choice
+        if isinstance(choice, Profile):
+            return choice
+        if isinstance(choice, str):
+            return _profile_from(choice)
+        if not component.type:
+            raise UnsafeStoreError(
+                f"the sidecar does not tell what {self.name!r} is (its metadata API is off); "
+                f"pass profile='redis' or the like",
+                reasons=("The metadata API of the sidecar is switched off.",),
+            )
+        return find(component.type, component.version)
+
+    def _warn_last_write(self) -> None:
+        if self.last_write and listening():
+            emit(Event("occ.warning", {"store": self.name, "message": "opened with last_write: writes are unprotected"}))
+
+    # -- checks ----------------------------------------------------------------------------------------------------
+
+    def _live(self) -> Site:
+        """
+        The open site, or a RuntimeError that says what is wrong with this call's place or time.
+        """
+        site = self._site
+        if site is None:
+            raise RuntimeError(f"{self!r} is not open: use it inside `with StateStore(...) as store:`")
+        if self._pid != os.getpid():
+            raise RuntimeError(f"store {self.name!r} was opened before a fork: open it in the child process")
+        where = getattr(_inside, "where", None)
+        if where is not None:
+            raise RuntimeError(
+                f"a call on store {self.name!r} inside a {where}: it may run more than once and must not do I/O; "
+                f"read before the call, or use store.transact for several keys"
+            )
+        return site
+
+    def _check_key(self, key: str, site: Site) -> None:
+        check_key(key)
+        profile = site.profile
+        if profile.max_key and len(key.encode()) > profile.max_key:
+            raise InvalidKeyError(f"key {key[:40]!r}…: {len(key.encode())} bytes, this store takes {profile.max_key}", key=key)
+        if profile.key_pattern and not re.fullmatch(profile.key_pattern, key):
+            raise InvalidKeyError(f"key {key!r}: this store takes only keys like {profile.key_pattern}", key=key)
+
+    def _allowed(self, key: str) -> Access:
+        rule = self.access
+        if isinstance(rule, Access):
+            return rule
+        best = max((prefix for prefix in rule if key.startswith(prefix)), key=len, default=None)
+        return rule[best] if best is not None else Access(0)
+
+    def _require(self, key: str, right: Access, call: str) -> None:
+        if right in self._allowed(key):
+            return
+        if listening():
+            emit(Event("occ.access_denied", {"store": self.name, "key": key, "op": call, "access": _name(right)}))
+        raise AccessDeniedError(
+            f"key {key!r}: {call} needs {_name(right)} on store {self.name!r}, which this handle was not given; "
+            f"open it with access=Access.{_name(right)} or more",
+            key=key,
+        )
+
+    def _protected(self, site: Site, key: str, call: str) -> None:
+        """
+        Refuse a write the store cannot protect.
+        """
+        profile = site.profile
+        if self.last_write:
+            raise UnsafeStoreError(
+                f"key {key!r}: {call} needs ETags, and store {self.name!r} was opened with last_write=True: "
+                f"only get, set and delete, without protection",
+                reasons=("Opened for last-write only.",),
+            )
+        if not profile.accepted:
+            reasons = " ".join(profile.reasons)
+            raise UnsafeStoreError(
+                f"key {key!r}: {call} on {profile.type} {profile.version} cannot be protected: {reasons} "
+                f"Reading works; for unprotected writes open it with last_write=True",
+                reasons=profile.reasons,
+            )
+
+    # -- jobs ------------------------------------------------------------------------------------------------------
+
+    def _job(self, verb: Verb, key: str, right: Access, **parts: Any) -> Job:
+        site = self._live()
+        self._check_key(key, site)
+        if key.startswith(RECORD_PREFIXES):
+            raise InvalidKeyError(f"key {key!r}: this name belongs to the toolkit's transaction records", key=key)
+        self._require(key, right, verb)
+        self._protected(site, key, verb)
+        op_id: str | None = parts.pop("op_id", None)
+        started = time.monotonic()
+        job = Job(
+            verb,
+            key,
+            started + self.retry.deadline,
+            policy_attempts=self.retry.attempts,
+            started=started,
+            call_id=f"{self._call_prefix}{next(self._calls) & 0xFFFFFFFF:08x}",
+            label=parts.pop("label", verb),
+            **parts,
+        )
+        if op_id is not None:
+            job.op, job.op_id = OpId.of(check_op_id(op_id), f"{verb}:{job.label}"), op_id
+        return job
+
+    def _update_job(self, key: str, change: Callable[[Any], Any], default: Any, ttl: TTL, op_id: str | None) -> Job:
+        check_change(change)
+        check_ttl(ttl)
+        label = name_of(change)
+        guarded = _Guarded(change, self._removal(key))
+        kept = default if default is NO_DEFAULT else plain(default, key)
+        return self._job(
+            "update", key, Access.READ | Access.WRITE, change=guarded, default=kept, ttl=ttl, op_id=op_id, label=label
+        )
+
+    def _removal(self, key: str) -> Callable[[], None]:
+        return lambda: self._require(key, Access.REMOVE, "update to DELETE")
+
+    def _value_job(self, verb: Verb, key: str, value: Any, ttl: TTL, op_id: str | None, etag: Any = None) -> Job:
+        check_ttl(ttl)
+        check_value(value, key, "value")
+        private = plain(value, key)
+        encode(private, key)
+        return self._job(verb, key, Access.WRITE, value=private, ttl=ttl, op_id=op_id, etag=etag)
+
+    def _delete_job(self, key: str, etag: Any, op_id: str | None) -> Job:
+        return self._job("delete", key, Access.REMOVE, etag=etag, op_id=op_id)
+
+    def _blind(self, key: str, value: Any, call: str, right: Access, ttl: TTL = CLEAR) -> Write:
+        """
+        The write of a store opened with ``last_write=True``.
+        """
+        site = self._live()
+        self._check_key(key, site)
+        self._require(key, right, call)
+        if value is DELETE:
+            return Write(key, None)
+        check_ttl(ttl)
+        check_value(value, key, "value")
+        if not isinstance(ttl, Marker) and not site.profile.has_ttl:
+            raise TTLUnsupportedError(f"key {key!r}: this store has no expiry; leave out ttl=")
+        seconds = None if isinstance(ttl, Marker) else max(1, round(ttl))
+        return Write(key, encode(plain(value, key), key), ttl=seconds)
+
+
+    def _blind_answer(self, key: str, reply: Reply) -> None:
+        if reply.ok:
+            return
+        site = self._live()
+        if site.judge_reply(Call.BLIND, reply, key) is Verdict.INVALID:
+            raise refusal(self.name, key, reply)
+        raise StoreUnavailableError(
+            f"key {key!r}: store {self.name!r} did not confirm the unprotected write ({shown(reply)}); "
+            f"it may or may not have taken effect"
+        )
+
+    # -- reading and asking ----------------------------------------------------------------------------------------
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self.retry.deadline
+
+    def _reading(self, key: str, call: str) -> Site:
+        site = self._live()
+        self._check_key(key, site)
+        self._require(key, Access.READ, call)
+        return site
+
+    def _receipt(self, receipt: str) -> tuple[Site, Receipt, bool]:
+        site = self._live()
+        parsed = Receipt.parse(receipt)
+        self._require(parsed.key, Access.READ, "resolve")
+        return site, parsed, Access.WRITE in self._allowed(parsed.key)
+
+    def _asking(self, op_id: str, key: str | None) -> Site:
+        check_op_id(op_id)
+        if key is None:
+            raise TypeError("outcome(op_id): name the key= of the single-key operation")
+        return self._reading(key, "outcome")
+
+
+class _Guarded:
+    """
+    A change function during whose run every call on a store is refused.
+    """
+
+    __slots__ = ("change", "removal")
+
+    def __init__(self, change: Callable[[Any], Any], removal: Callable[[], None]) -> None:
+        self.change, self.removal = change, removal
+
+    def __call__(self, value: Any) -> Any:
+        _inside.where = "change function"
+        try:
+            result = self.change(value)
+        finally:
+            _inside.where = None
+        if result is DELETE:
+            self.removal()
+        return result
+
+
+def check_key(key: str) -> None:
+    """
+    Refuse what Dapr refuses, before anything is sent.
+
+    Raises:
+        TypeError: The key is no text.
+        InvalidKeyError: It is empty or contains ``||``.
+    """
+    if not isinstance(key, str):
+        raise TypeError(f"a key is text, not {type(key).__name__}: {key!r}")
+    if not key:
+        raise InvalidKeyError("the key is empty; name the value", key=key)
+    if "||" in key:
+        raise InvalidKeyError(f"key {key!r}: '||' separates the app id from the key in Dapr; use another separator", key=key)
+
+
+def check_etag(etag: Any, call: str) -> ETag | Absent:
+    """
+    Refuse what would silently make a conditional call unconditional.
+    """
+    if isinstance(etag, ETag) or etag is Marker.ABSENT:
+        checked: ETag | Absent = etag
+        return checked
+    raise TypeError(f"{call}: etag must be an ETag or ABSENT, as entry.etag is; got {etag!r}. Use ETag.parse for text")
+
+
+def check_ttl(ttl: Any) -> None:
+    """
+    Refuse what is neither KEEP, CLEAR nor a positive number of seconds.
+    """
+    if ttl is KEEP or ttl is CLEAR:
+        return
+    if isinstance(ttl, bool) or not isinstance(ttl, int | float):
+        raise TypeError(f"ttl must be KEEP, CLEAR or a number of seconds, not {ttl!r}")
+    if not 0 < ttl < 1e10:
+        raise ValueError(f"ttl must be a positive number of seconds, not {ttl!r}")
+
+
+def check_op_id(op_id: Any) -> str:
+    """
+    Refuse an operation id that names nothing.
+    """
+    if not isinstance(op_id, str) or not op_id:
+        raise TypeError(f"op_id must be a non-empty text that names the intended effect, not {op_id!r}")
+    return op_id
+
+
+def check_change(change: Any) -> None:
+    """
+    Refuse what is not a plain function.
+    """
+    if not callable(change):
+        raise TypeError(f"change must be a function from the value to the new value, not {change!r}")
+    call = getattr(change, "__call__", None)  # noqa: B004  looks at the method of callable objects
+    if inspect.iscoroutinefunction(change) or inspect.iscoroutinefunction(call):
+        raise TypeError("change is async: it must be a plain function without I/O, in both colours")
+    if inspect.isgeneratorfunction(change) or inspect.isasyncgenfunction(change):
+        raise TypeError("change is a generator: it must return the new value")
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """
+    A low-cardinality name for the log.
+    """
+    name = getattr(fn, "__qualname__", None) or getattr(getattr(fn, "func", None), "__qualname__", None)
+    return name or type(fn).__qualname__
+
+
+def _profile_from(choice: str) -> Profile:
+    """
+    A profile by file (what ``occ doctor --save`` wrote) or by short name: ``redis``, ``postgresql/v2``.
+    """
+    if choice.endswith(".json"):
+        return load(choice)
+    kind, _, version = choice.removeprefix("state.").partition("/")
+    return find(f"state.{kind}", version or "v1")
+
+
+def _name(right: Access) -> str:
+    return "|".join(part.name or "" for part in right) or "NONE"

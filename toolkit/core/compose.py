@@ -1,0 +1,128 @@
+"""
+From a decision to bytes: the stamp that follows the one that was read, and the write that carries it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from toolkit.core.jobs import Working
+from toolkit.core.model import ABSENT, Write
+from toolkit.core.seen import Seen
+from toolkit.core.stamp import MESSAGE_LIFE, Slot, Stamp, WriteId, dump, keep_slots
+from toolkit.core.value import RESERVED, digest, encode
+from toolkit.stores import Profile, cas_write, create_write
+
+# What daprd takes in one gRPC message is 4 MiB; the rest is room for the frame and the key.
+MESSAGE_LIMIT: Final = 4 * 1024 * 1024 - 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """
+    What is to stand in the store beside the stamp.
+
+    Attributes:
+        members: The visible members.
+        bare: A list or scalar that is stored as it is, without a stamp; ``None`` for none.
+    """
+
+    members: dict[str, Any]
+    gone: bool = False
+    envelope: bool = False
+    bare: Any = None
+
+
+def content_of(value: Any, *, envelope: bool) -> Content:
+    """
+    Where a value goes: an object carries its stamp itself, anything else needs an envelope or goes without.
+    """
+    if value is ABSENT:
+        return Content({}, gone=True)
+    if type(value) is dict:
+        return Content(value)
+    return Content({"value": value}, envelope=True) if envelope else Content({}, bare=value)
+
+
+def successor(seen: Seen, content: Content, write: WriteId, now: float, *, kind: str = "") -> Stamp:
+    """
+    The stamp after a write; ids and slots of an earlier stamp are carried on even where a plain writer was here.
+
+    They are true all the same: an id is only ever in bytes that its own write produced. The incarnation is new then.
+    """
+    before = seen.stamp
+    hashed = digest(content.members)
+    # An expired value was absent in between: the same content again is a new version.
+    alive = content.gone or seen.exists(now)
+    same_form = not seen.plain and not seen.row.missing and content.gone == _gone(seen)
+    unchanged = alive and same_form and hashed == seen.digest()
+    slots, dropped = keep_slots(before.slots if before else (), Slot(write.writer, write.number, int(now)), now)
+    same = seen.valid and before is not None
+    return Stamp(
+        version=seen.version_text() if unchanged else str(write),
+        incarnation=seen.incarnation,
+        digest=hashed,
+        writes=before.writes + 1 if same and before else 1,
+        last=str(write) if unchanged else "",
+        kind=(kind or "committed") if unchanged else "",
+        slots=slots,
+        ops=before.ops if before else (),
+        drops=seen.drops + dropped,
+        expires=before.expires if before else None,
+        gone=content.gone,
+        envelope=content.envelope,
+    )
+
+
+def _gone(seen: Seen) -> bool:
+    return seen.stamp is not None and seen.stamp.gone
+
+
+def payload(seen: Seen, working: Working, write: WriteId, now: float, *, envelope: bool) -> tuple[bytes, float | None]:
+    """
+    The bytes for a batch's outcome, and when the value expires.
+    """
+    content = content_of(working.value, envelope=envelope or (seen.stamp is not None and seen.stamp.envelope))
+    if content.bare is not None:
+        return encode(content.bare, seen.key), None
+    stamp = replace(successor(seen, content, write, now), ops=working.ops, expires=working.expires)
+    return body(seen.key, content.members, stamp), working.expires
+
+
+def body(key: str, members: dict[str, Any], stamp: Stamp) -> bytes:
+    """
+    Members and stamp as one stored object.
+    """
+    return encode({**members, RESERVED: dump(stamp)}, key)
+
+
+def garbage_ttl(gone: bool, expires: float | None, now: float, op_life: float) -> float | None:
+    """
+    Seconds after which the store itself may drop the row; ``None`` for never.
+
+    Later than the expiry by a tombstone's life, so that an expired row is still there to be replaced by compare-and-set
+    and no late copy of an old write finds the key absent (rule R7).
+    """
+    life = max(MESSAGE_LIFE, op_life)
+    if gone:
+        return life
+    return None if expires is None else max(expires - now, 0.0) + life
+
+
+def conditional(profile: Profile, seen: Seen, data: bytes, ttl: float | None) -> Write:
+    """
+    The write that takes effect only if the row is still the one that was read.
+    """
+    seconds = None if ttl is None else math.ceil(ttl)
+    if seen.row.missing:
+        return create_write(profile, seen.key, data, seconds)
+    return cas_write(profile, seen.key, data, seen.row.etag, seconds)
+
+
+def limit_of(profile: Profile) -> int:
+    """
+    The most bytes a value with its stamp may have.
+    """
+    return min(profile.max_value or MESSAGE_LIMIT, MESSAGE_LIMIT)

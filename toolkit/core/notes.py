@@ -1,0 +1,156 @@
+"""
+What the log is told: the fields of each event, built only when somebody listens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from toolkit.core.jobs import Batch, Job
+from toolkit.core.judge import Receipt
+from toolkit.core.model import ABSENT
+from toolkit.core.seen import Seen
+from toolkit.core.settle import Settled
+from toolkit.core.stamp import ABSENT_INCARNATION, WriteId
+from toolkit.core.steps import Instant
+
+
+@dataclass(slots=True)
+class Attempt:
+    """
+    The times of the attempt under way and the sums over those that were lost; seconds.
+    """
+
+    started: float = 0.0
+    read_s: float = 0.0
+    fn_s: float = 0.0
+    write_s: float = 0.0
+    lost_s: float = 0.0
+    wait_s: float = 0.0
+    bytes: int = 0
+
+    def begin(self, started: float, read: float, jobs: Sequence[Job]) -> None:
+        self.started, self.read_s, self.fn_s, self.write_s = started, read - started, 0.0, 0.0
+
+    def spent(self) -> float:
+        return self.read_s + self.fn_s + self.write_s
+
+    def lose(self, wait: float) -> None:
+        self.lost_s += self.spent()
+        self.wait_s += wait
+
+
+def _who(jobs: Sequence[Job]) -> dict[str, Any]:
+    first = jobs[0]
+    fields: dict[str, Any] = {"op": first.label, "call_id": first.call_id, "key": first.key, "attempt": first.attempts}
+    if first.op_id is not None:
+        fields["op_id"] = first.op_id
+    if len(jobs) > 1:
+        fields["combined"] = len(jobs)
+    return fields
+
+
+def _times(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "read_s": round(attempt.read_s, 6),
+        "fn_s": round(attempt.fn_s, 6),
+        "write_s": round(attempt.write_s, 6),
+    }
+
+
+def base_fields(seen: Seen) -> dict[str, Any]:
+    """
+    The version a write was built on, as the log knows it.
+
+    A create is one race per incarnation or tombstone that was seen, so that creators of one key in two lives of it are
+    not taken for rivals.
+    """
+    if seen.row.missing:
+        return {"base_etag": ABSENT_INCARNATION}
+    return {"base_etag": seen.row.etag}
+
+
+def winner_fields(seen: Seen | None) -> dict[str, Any]:
+    """
+    Who won, from the read that told of the loss.
+    """
+    if seen is None:
+        return {}
+    if seen.stamp is None or not seen.valid:
+        return {"winner_kind": "foreign"}
+    return {"winner": seen.stamp.last_write, "winner_kind": seen.stamp.kind or "committed"}
+
+
+def conflict_fields(
+    jobs: Sequence[Job], attempt: Attempt, base: Seen, settled: Settled, wait: float, now: Instant
+) -> dict[str, Any]:
+    """
+    One line per lost attempt.
+    """
+    first = jobs[0]
+    fields = _who(jobs) | _times(attempt) | base_fields(base)
+    fields |= {
+        "lost_s": round(attempt.spent(), 6),
+        "wait_s": round(wait, 6),
+        "max_attempts": first.policy_attempts or 0,
+        "cause": "exists" if base.value is ABSENT or first.verb == "create" else "etag_mismatch",
+        "transport": "grpc",
+        "status": settled.reply.code,
+    }
+    seen = settled.seen
+    if seen is not None and seen.row.etag:
+        fields["seen_etag"] = seen.row.etag
+    return fields | winner_fields(seen)
+
+
+def committed_fields(
+    jobs: Sequence[Job], attempt: Attempt, batch: Batch, base: Seen, write_id: WriteId | None, now: Instant
+) -> dict[str, Any]:
+    """
+    One line per write, or per batch that had nothing to write.
+    """
+    first = jobs[0]
+    fields = _who(jobs) | _times(attempt) | base_fields(base)
+    fields |= {
+        "path": "single",
+        "conflicts": first.conflicts,
+        "lost_s": round(attempt.lost_s, 6),
+        "wait_s": round(attempt.wait_s, 6),
+        "total_s": round(now.mono - first.started, 6),
+        "combined": len(jobs),
+    }
+    if write_id is None:
+        return fields | {"noop": True}
+    return fields | {"write_id": str(write_id), "bytes": attempt.bytes}
+
+
+def gave_up_fields(job: Job, attempt: Attempt, reason: str, error: BaseException, now: Instant) -> dict[str, Any]:
+    """
+    One line per call that ended without its effect.
+    """
+    fields = _who([job]) | {
+        "reason": reason,
+        "error_type": type(error).__name__,
+        "conflicts": job.conflicts,
+        "max_attempts": job.policy_attempts or 0,
+        "lost_s": round(attempt.lost_s, 6),
+        "wait_s": round(attempt.wait_s, 6),
+        "total_s": round(now.mono - job.started, 6),
+    }
+    if job.conflicts:
+        fields["cause"] = "etag_mismatch"
+    return fields
+
+
+def unknown_fields(jobs: Sequence[Job], attempt: Attempt, receipt: Receipt, now: Instant) -> dict[str, Any]:
+    """
+    One line per write whose outcome nobody can prove now.
+    """
+    fields = _who(jobs) | _times(attempt)
+    return fields | {
+        "receipt": str(receipt),
+        "write_id": str(receipt.write),
+        "total_s": round(now.mono - jobs[0].started, 6),
+    }

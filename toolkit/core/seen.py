@@ -1,0 +1,115 @@
+"""
+What one read saw: the row, its value, its stamp, and whether a plain writer was here since.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from toolkit.core.model import ABSENT, Absent, ETag, Row
+from toolkit.core.stamp import ABSENT_INCARNATION, FORMAT, Stamp, parse
+from toolkit.core.value import RESERVED, decode, digest
+
+_UNSAFE: Final = re.compile(r"[^0-9A-Za-z_.-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """
+    One read of one key, understood.
+
+    Attributes:
+        members: The visible members of an object or envelope; empty otherwise.
+        value: The caller's value, whether or not it has expired; ``ABSENT`` when missing or deleted. Never mutated.
+        stamp: The stamp, valid or not; ``None`` when there is none.
+        valid: The stamp is of this format and its digest matches what stands beside it.
+        plain: The value is a list or scalar stored as it is.
+    """
+
+    key: str
+    row: Row
+    members: dict[str, Any]
+    value: Any
+    stamp: Stamp | None
+    valid: bool
+    plain: bool
+
+    @property
+    def incarnation(self) -> str:
+        """
+        What a successor's stamp is born on: the same incarnation while the stamp is valid, else this very row.
+        """
+        if self.stamp is not None and self.valid:
+            return self.stamp.incarnation
+        return self.row.etag or ABSENT_INCARNATION
+
+    @property
+    def drops(self) -> int:
+        return self.stamp.drops if self.stamp is not None and self.valid else 0
+
+    @property
+    def expires(self) -> float | None:
+        return self.stamp.expires if self.stamp is not None else None
+
+    def foreign(self) -> bool:
+        """
+        A plain writer made this value (or wrote over a stamped one).
+        """
+        return not self.row.missing and not self.valid
+
+    def exists(self, now: float) -> bool:
+        """
+        Whether a reader sees a value at this moment.
+        """
+        return self.value is not ABSENT and (self.expires is None or now < self.expires)
+
+    def version_text(self) -> str:
+        """
+        The version of the value, alive or not.
+
+        A value without a valid stamp has the store's ETag and its digest for a version: on stores that repeat ETags
+        the digest still tells two values apart.
+        """
+        if self.stamp is not None and self.valid:
+            return self.stamp.version
+        return "@" + _UNSAFE.sub(_percent, self.row.etag) + "~" + self.digest()
+
+    def version(self, now: float) -> ETag | Absent:
+        return ETag(self.version_text()) if self.exists(now) else ABSENT
+
+    def digest(self) -> str:
+        return digest(self.value if self.plain else self.members)
+
+
+def _percent(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02x}" for byte in match.group().encode())
+
+
+def see(key: str, row: Row) -> Seen:
+    """
+    Understand a row.
+
+    Raises:
+        CorruptValueError: The bytes are not JSON, or ``_occ`` is no stamp.
+    """
+    if row.missing:
+        return Seen(key, row, {}, ABSENT, None, valid=False, plain=False)
+    body = decode(row.data, key)
+    if type(body) is not dict:
+        return Seen(key, row, {}, body, None, valid=False, plain=True)
+    raw = body.pop(RESERVED, None)
+    if raw is None:
+        return Seen(key, row, body, body, None, valid=False, plain=False)
+    stamp = parse(raw, key)
+    valid = stamp.format == FORMAT and stamp.digest == digest(body)
+    return Seen(key, row, body, _value_of(body, stamp), stamp, valid=valid, plain=False)
+
+
+def _value_of(members: dict[str, Any], stamp: Stamp) -> Any:
+    if stamp.gone and not members:
+        return ABSENT
+    if stamp.envelope and set(members) == {"value"}:
+        return members["value"]
+    return members

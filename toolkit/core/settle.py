@@ -1,0 +1,194 @@
+"""
+Reading with patience, and finding out what became of a write.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from toolkit.core.compose import Content, body, conditional, content_of, garbage_ttl, successor
+from toolkit.core.judge import Base, Fate, judge
+from toolkit.core.model import ABSENT, UNSENT, Reply, Row, Write
+from toolkit.core.seen import Seen, see
+from toolkit.core.site import Site, refusal, rpc_timeout, unavailable
+from toolkit.core.stamp import WriteId
+from toolkit.core.steps import Chance, Get, Now, Pause, Put, Steps
+from toolkit.core.value import encode
+from toolkit.errors import CorruptValueError
+from toolkit.stores import Call, Verdict
+
+# The part of a deadline kept back so that a fence can still be sent and answered.
+FENCE_RESERVE: Final = 0.2
+MAX_RESERVE: Final = 1.0
+FENCE_TRIES: Final = 3
+
+
+def read(site: Site, key: str, deadline: float, *, strong: bool = True) -> Steps[Seen]:
+    """
+    Read one key, trying again until the deadline.
+
+    Raises:
+        StoreUnavailableError: No answer within the deadline.
+        CorruptValueError: The stored bytes cannot be read.
+    """
+    started = (yield from Now()).mono
+    tries = 0
+    while True:
+        before = (yield from Now()).mono
+        answer = yield from Get(key, rpc_timeout(deadline, before), strong)
+        after = (yield from Now()).mono
+        if not isinstance(answer, Reply):
+            site.round_trip.add(after - before)
+            return see(key, answer)
+        if site.judge_reply(Call.GET, answer, key) is Verdict.INVALID:
+            raise refusal(site.store, key, answer)
+        tries += 1
+        wait = yield from backoff(site, tries)
+        if after + wait >= deadline:
+            raise unavailable(site.store, key, after - started, answer)
+        yield from Pause(wait)
+
+
+def backoff(site: Site, failures: int) -> Steps[float]:
+    """
+    Seconds to wait after so many failures in a row that were no conflicts.
+    """
+    chance = yield from Chance()
+    return min(0.5, 0.01 * 2.0 ** min(failures - 1, 10)) * (0.5 + chance / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """
+    What became of a write.
+
+    Attributes:
+        seen: The read that told, when there was one and it is still good to build on.
+        reply: The last answer to the write itself.
+        contended: Somebody else's write was seen (as opposed to an outage).
+    """
+
+    fate: Fate
+    seen: Seen | None
+    reply: Reply
+    contended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """
+    A write under way: what it was built on, its bytes, its id, the moment by which its fate must be known.
+    """
+
+    seen: Seen
+    write: Write
+    id: WriteId
+    deadline: float
+    budget: float = 10.0
+
+    @property
+    def call(self) -> Call:
+        return Call.CREATE if self.seen.row.missing else Call.CAS
+
+    @property
+    def fence_at(self) -> float:
+        return self.deadline - min(MAX_RESERVE, FENCE_RESERVE * self.budget)
+
+
+def settle(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
+    """
+    Find out what became of a write whose first answer is at hand.
+
+    Raises:
+        StateError: The request was refused for good; nothing was written.
+    """
+    if reply.code == UNSENT:
+        return Settled(Fate.LOST, sent.seen, reply)
+    verdict = site.judge_reply(sent.call, reply, sent.write.key)
+    truthful = sent.call not in site.profile.lies
+    if verdict is Verdict.COMMITTED and truthful:
+        return Settled(Fate.LANDED, None, reply)
+    if verdict is Verdict.INVALID:
+        raise refusal(site.store, sent.write.key, reply, len(sent.write.data or b""))
+    base = Base.of(sent.seen)
+    refused = verdict is Verdict.CONFLICT and (base.plain or not site.profile.resends)
+    tries = 0
+    while True:
+        now = (yield from Now()).mono
+        answer = yield from Get(sent.write.key, rpc_timeout(sent.deadline, now))
+        now = (yield from Now()).mono
+        seen = _understand(sent.write.key, answer)
+        if seen is not None:
+            fate = judge(base, sent.id, seen, refused=refused)
+            if fate is not Fate.PENDING:
+                return Settled(fate, seen, reply, contended=True)
+        if now >= sent.fence_at:
+            return (yield from fence(site, sent, reply)) if seen is not None else Settled(Fate.UNKNOWABLE, None, reply)
+        tries += 1
+        wait = 0.0 if tries == 1 else (yield from backoff(site, tries - 1))
+        if wait:
+            yield from Pause(min(wait, max(sent.fence_at - now, 0.0)))
+        if seen is None:
+            continue
+        # The version it was built on still stands: send the very same bytes again; at most one copy can win.
+        now = (yield from Now()).mono
+        reply = yield from Put(sent.write, rpc_timeout(sent.deadline, now))
+        verdict = site.judge_reply(sent.call, reply, sent.write.key)
+        if verdict is Verdict.COMMITTED and truthful:
+            return Settled(Fate.LANDED, None, reply)
+        refused = refused and verdict is Verdict.CONFLICT
+
+
+def _understand(key: str, answer: Row | Reply) -> Seen | None:
+    if not isinstance(answer, Row):
+        return None
+    try:
+        return see(key, answer)
+    except CorruptValueError:
+        # A plain writer's rubbish: it is no evidence either way, and it is not ours to repair here.
+        return Seen(key, answer, {}, ABSENT, None, valid=False, plain=True)
+
+
+def fence_write(site: Site, seen: Seen, id: WriteId, wall: float) -> Write:
+    """
+    The same value again, on the same version: once it has landed, nothing built on that version can.
+    """
+    if seen.plain:
+        return conditional(site.profile, seen, encode(seen.value, seen.key), None)
+    gone = seen.value is ABSENT
+    content = content_of(ABSENT, envelope=False) if gone else _as_it_is(seen)
+    stamp = successor(seen, content, id, wall, kind="fence")
+    ttl = garbage_ttl(gone, stamp.expires, wall, site.rules.op_window)
+    return conditional(site.profile, seen, body(seen.key, content.members, stamp), ttl)
+
+
+def _as_it_is(seen: Seen) -> Content:
+    return Content(seen.members, envelope=seen.stamp is not None and seen.stamp.envelope)
+
+
+def fence(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
+    """
+    Make sure that a write which has not landed never will.
+
+    Only a clean yes of the fence proves a miss; after any other answer the stored value is read again.
+    """
+    seen = sent.seen
+    base = Base.of(seen)
+    site.writer.rotate()
+    for _ in range(FENCE_TRIES):
+        now = yield from Now()
+        write = fence_write(site, seen, site.writer.next_id(), now.wall)
+        answer = yield from Put(write, rpc_timeout(sent.deadline + MAX_RESERVE / 2, now.mono))
+        verdict = site.judge_reply(sent.call, answer, sent.write.key)
+        if verdict is Verdict.COMMITTED and sent.call not in site.profile.lies:
+            return Settled(Fate.LOST, None, reply)
+        now = yield from Now()
+        after = _understand(sent.write.key, (yield from Get(sent.write.key, rpc_timeout(sent.deadline, now.mono))))
+        if after is not None:
+            fate = judge(base, sent.id, after, refused=False)
+            if fate is not Fate.PENDING:
+                return Settled(fate, after, reply, contended=fate is Fate.LOST)
+        if now.mono >= sent.deadline:
+            break
+    return Settled(Fate.UNKNOWABLE, None, reply)

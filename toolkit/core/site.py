@@ -1,0 +1,144 @@
+"""
+Where a protocol runs: what a store object brings to each of its calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from toolkit.core.events import Event, EventName
+from toolkit.core.jobs import Rules
+from toolkit.core.model import Reply
+from toolkit.core.policy import RetryPolicy
+from toolkit.core.stamp import WriteId
+from toolkit.core.steps import RPC_TIMEOUT, Note, Steps
+from toolkit.errors import (
+    InvalidETagError,
+    InvalidValueError,
+    StateError,
+    StoreError,
+    StoreUnavailableError,
+    TooManyOperationsError,
+    TransactionsUnsupportedError,
+    UnknownStoreError,
+    ValueTooLargeError,
+)
+from toolkit.stores import Call, Profile, Verdict, classify
+
+_SMOOTHING: Final = 0.2
+_SHOWN: Final = 200
+
+
+@dataclass(slots=True)
+class Writer:
+    """
+    The identity of this process towards the store: a random 64-bit name and a counter.
+
+    After a write whose outcome stays unknown the name is changed: the next write must not overwrite the slot that will
+    one day answer for it.
+    """
+
+    fresh_name: Callable[[], str]
+    name: str = ""
+    number: int = 0
+
+    def next_id(self) -> WriteId:
+        if not self.name:
+            self.name = self.fresh_name()
+        self.number += 1
+        return WriteId(self.name, self.number)
+
+    def rotate(self) -> None:
+        self.name = self.fresh_name()
+
+
+@dataclass(slots=True)
+class RoundTrip:
+    """
+    The measured time of one call, smoothed; in seconds.
+    """
+
+    seconds: float = 0.002
+
+    def add(self, sample: float) -> None:
+        self.seconds += _SMOOTHING * (sample - self.seconds)
+
+
+@dataclass(slots=True)
+class Site:
+    """
+    The surroundings of a protocol run; shared by all calls of one store object.
+
+    Attributes:
+        observed: Whether anybody listens to events; asked before fields are built.
+        skew: Seconds by which hosts' clocks may differ.
+    """
+
+    store: str
+    profile: Profile
+    rules: Rules
+    policy: RetryPolicy
+    writer: Writer
+    observed: Callable[[], bool]
+    skew: float = 5.0
+    op_ttl: float = 604800.0
+    round_trip: RoundTrip = field(default_factory=RoundTrip)
+
+    def judge_reply(self, call: Call, reply: Reply, *keys: str) -> Verdict:
+        return classify(self.profile, call, reply.code, reply.text, keys)
+
+    def note(self, name: EventName, build: Callable[[], dict[str, Any]]) -> Steps[None]:
+        """
+        Report an event, building its fields only when somebody listens.
+        """
+        if self.observed():
+            yield from Note(Event(name, {"store": self.store, **build()}))
+
+
+def rpc_timeout(deadline: float, mono: float) -> float:
+    """
+    Seconds one call may take, so that the deadline of the whole holds.
+    """
+    return min(RPC_TIMEOUT, max(deadline - mono, 0.05))
+
+
+def shown(reply: Reply) -> str:
+    """
+    A reply for an error message; the text of a store may be long.
+    """
+    text = " ".join(reply.text.split())
+    return f"{reply.code}: {text[:_SHOWN]}" + ("…" if len(text) > _SHOWN else "")
+
+
+def unavailable(store: str, key: str, seconds: float, last: Reply | None) -> StoreUnavailableError:
+    """
+    The error for a deadline that passed without a conflict.
+    """
+    why = f" (last answer: {shown(last)})" if last is not None else ""
+    who = "the sidecar" if last is not None and last.code in ("UNAVAILABLE", "UNSENT") else f"store {store!r}"
+    return StoreUnavailableError(
+        f"key {key!r}: {who} did not take the call within {seconds:.3g} s{why}; nothing was written. "
+        f"Check the sidecar and its component, or allow a longer RetryPolicy(deadline=...)"
+    )
+
+
+def refusal(store: str, key: str, reply: Reply, size: int = 0) -> StateError:
+    """
+    The error for an answer that refuses the request itself, for good.
+    """
+    text, answer = reply.text.lower(), shown(reply)
+    if "invalid etag" in text:
+        return InvalidETagError(f"key {key!r}: store {store!r} calls the ETag malformed ({answer}); read the key again")
+    if "state store" in text and ("not found" in text or "not configured" in text):
+        return UnknownStoreError(f"the sidecar has no state store {store!r} loaded for this app ({answer})")
+    if reply.code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        return StoreError(f"the sidecar refused the call ({reply.code}): check the Dapr API token of this app")
+    if reply.code == "RESOURCE_EXHAUSTED" or "larger than max" in text or "too large" in text:
+        return ValueTooLargeError(f"key {key!r}: {size} bytes are over a limit ({answer}); store less under one key", key=key)
+    if reply.code == "UNIMPLEMENTED":
+        return TransactionsUnsupportedError(f"store {store!r} does not have this call ({answer})")
+    if "operations" in text and "max" in text:
+        return TooManyOperationsError(f"store {store!r} takes fewer operations in one transaction ({answer})")
+    return InvalidValueError(f"key {key!r}: store {store!r} refused the request ({answer})", key=key)

@@ -1,0 +1,309 @@
+"""
+Read-modify-write of one key, for every caller that waits for it.
+
+One run: read; take the jobs that wait; apply them in order; write once, conditional on what was read; find out what
+became of the write; on a conflict start over with the value that won, all jobs included. ``KeyWriter`` holds what must
+survive an attempt; every decision is made by ``jobs.apply``, ``judge.judge`` and the policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from toolkit.core.compose import conditional, garbage_ttl, limit_of, payload
+from toolkit.core.jobs import Batch, Done, Failed, Job, Result, apply
+from toolkit.core.judge import Base, Fate, Receipt
+from toolkit.core.model import ABSENT, Reply, Write
+from toolkit.core.notes import Attempt, committed_fields, conflict_fields, gave_up_fields, unknown_fields
+from toolkit.core.seen import Seen
+from toolkit.core.settle import Sent, Settled, backoff, read, settle
+from toolkit.core.site import Site, rpc_timeout, unavailable
+from toolkit.core.stamp import WriteId
+from toolkit.core.steps import Chance, Instant, Now, Pause, Put, Steps
+from toolkit.errors import (
+    AlreadyExistsError,
+    AttemptsExhaustedError,
+    ConflictError,
+    OutcomeUnknownError,
+    StateError,
+    ValueTooLargeError,
+)
+
+Answers: TypeAlias = list[tuple[Job, Result]]
+Take: TypeAlias = Callable[[], Sequence[Job]]
+
+# A wait for clocks to agree on an expiry must leave time to write afterwards.
+_EXPIRY_MARGIN: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """
+    What is under way: enough to hand a receipt to a caller that cannot wait for its end.
+    """
+
+    receipt: Receipt
+
+
+class KeyWriter:
+    """
+    One run over one key; ``run`` is the generator, ``flight`` what a receipt can be made of meanwhile.
+    """
+
+    def __init__(self, site: Site, key: str, deadline: float, take: Take) -> None:
+        self.site, self.key, self.take = site, key, take
+        self.deadline = deadline
+        self.jobs: list[Job] = []
+        self.answers: Answers = []
+        self.flight: Flight | None = None
+        self.receipted = False
+        self.losses = 0
+        self.failures = 0
+        self.attempt = Attempt()
+        self.last_reply: Reply | None = None
+
+    def run(self) -> Steps[Answers]:
+        """
+        Serve every job that ``take`` hands over until none is left; each is answered exactly once.
+        """
+        try:
+            yield from self._serve()
+        except StateError as error:
+            yield from self._fail_all(error)
+        return self.answers
+
+    def _serve(self) -> Steps[None]:
+        seen: Seen | None = None
+        while True:
+            started = (yield from Now()).mono
+            if seen is None:
+                seen = yield from self._read()
+            self._take_more()
+            now = yield from Now()
+            yield from self._drop_expired(now)
+            if not self.jobs:
+                return
+            self.attempt.begin(started, now.mono, self.jobs)
+            wait = self._wait_for_expiry(seen, now)
+            if wait:
+                yield from Pause(wait)
+                seen = None
+                continue
+            batch = apply(seen, self.jobs, now.wall, self.site.rules)
+            self.attempt.fn_s = (yield from Now()).mono - now.mono
+            if not batch.working.dirty:
+                yield from self._finish(batch, None, seen)
+                return
+            done, seen = yield from self._write(seen, batch, now)
+            if done:
+                return
+
+    def _read(self) -> Steps[Seen]:
+        try:
+            return (yield from read(self.site, self.key, self.deadline))
+        except StateError:
+            self._take_more()
+            raise
+
+    def _take_more(self) -> None:
+        for job in self.take():
+            self.jobs.append(job)
+            self.deadline = max(self.deadline, job.deadline)
+
+    def _drop_expired(self, now: Instant) -> Steps[None]:
+        kept: list[Job] = []
+        for job in self.jobs:
+            if job.attempts and (now.mono >= job.deadline or not self._allows(job)):
+                yield from self._give_up(job, now)
+            else:
+                job.attempts += 1
+                kept.append(job)
+        self.jobs = kept
+
+    def _allows(self, job: Job) -> bool:
+        return job.policy_attempts is None or job.attempts < job.policy_attempts
+
+    def _give_up(self, job: Job, now: Instant) -> Steps[None]:
+        elapsed = now.mono - job.started
+        reason = "deadline" if now.mono >= job.deadline else "attempts"
+        error: StateError
+        if job.conflicts:
+            error = AttemptsExhaustedError(
+                f"key {self.key!r}: lost {job.conflicts} conflicts in {job.attempts} attempts over {elapsed:.3g} s; "
+                f"nothing was written. Allow more with RetryPolicy, or spread the load over several keys",
+                key=self.key,
+                attempt=job.attempts,
+                conflicts=job.conflicts,
+                attempts=job.attempts,
+                elapsed=elapsed,
+            )
+        else:
+            error = unavailable(self.site.store, self.key, elapsed, self.last_reply)
+        self.answers.append((job, Failed(error)))
+        yield from self.site.note("occ.gave_up", lambda: gave_up_fields(job, self.attempt, reason, error, now))
+
+    def _wait_for_expiry(self, seen: Seen, now: Instant) -> float:
+        """
+        Seconds to wait where readers no longer see the value but a host with a slower clock still may.
+        """
+        expires = seen.expires
+        if expires is None or seen.value is ABSENT or not expires <= now.wall < expires + self.site.skew:
+            return 0.0
+        if not any(job.minds_expiry for job in self.jobs):
+            return 0.0
+        wait = expires + self.site.skew - now.wall + 0.001
+        patient = [job for job in self.jobs if now.mono + wait + _EXPIRY_MARGIN < job.deadline]
+        for job in self.jobs:
+            if job not in patient:
+                self.answers.append((job, Failed(self._too_early(job, wait))))
+        self.jobs = patient
+        return wait if patient else 0.001
+
+    def _too_early(self, job: Job, wait: float) -> ConflictError:
+        kind = AlreadyExistsError if job.verb == "create" else ConflictError
+        return kind(
+            f"key {self.key!r}: its value has expired, but a host with a slower clock may still use it for {wait:.3g} s; "
+            f"try again then, or allow a longer deadline",
+            key=self.key,
+            attempt=job.attempts,
+        )
+
+    def _write(self, seen: Seen, batch: Batch, now: Instant) -> Steps[tuple[bool, Seen | None]]:
+        """
+        Write the batch and act on what became of it; says whether the run is over, else what to build on next.
+        """
+        if self.receipted:
+            # Somebody holds a receipt for the slot of the last write: leave that slot alone.
+            self.site.writer.rotate()
+            self.receipted = False
+        write_id = self.site.writer.next_id()
+        write = self._compose(seen, batch, write_id, now)
+        if isinstance(write, ValueTooLargeError):
+            return (yield from self._too_large(seen, write))
+        if write is None:
+            yield from self._finish(batch, None, seen)
+            return True, None
+        self.flight = Flight(Receipt(self.key, write_id, Base.of(seen), now.wall))
+        before = (yield from Now()).mono
+        sent = Sent(seen, write, write_id, self.deadline, self.site.policy.deadline)
+        reply = yield from Put(write, rpc_timeout(self.deadline, before))
+        self.attempt.write_s = (yield from Now()).mono - before
+        settled = yield from settle(self.site, sent, reply)
+        self.last_reply = settled.reply
+        if settled.fate is Fate.LANDED:
+            self.flight = None
+            self.attempt.bytes = len(write.data or b"")
+            yield from self._finish(batch, write_id, seen)
+            return True, None
+        if settled.fate is Fate.LOST:
+            self.flight = None
+            return False, (yield from self._lost(seen, settled))
+        yield from self._unknown(batch, now)
+        return True, None
+
+    def _compose(self, seen: Seen, batch: Batch, write_id: WriteId, now: Instant) -> Write | ValueTooLargeError | None:
+        working, rules = batch.working, self.site.rules
+        data, expires = payload(seen, working, write_id, now.wall, envelope=rules.envelope)
+        if seen.plain and seen.value == working.value and type(seen.value) is type(working.value):
+            return None  # a bare value has nothing that could tell this write from none
+        limit = limit_of(self.site.profile)
+        if len(data) > limit:
+            return ValueTooLargeError(
+                f"key {self.key!r}: {len(data)} bytes with the stamp are over the {limit} bytes this store takes; "
+                f"store less under one key",
+                key=self.key,
+            )
+        ttl = garbage_ttl(working.value is ABSENT, expires, now.wall, rules.op_window) if rules.has_ttl else None
+        return conditional(self.site.profile, seen, data, ttl)
+
+    def _too_large(self, seen: Seen, error: ValueTooLargeError) -> Steps[tuple[bool, Seen | None]]:
+        """
+        The youngest job pays for a batch that outgrew the store; alone, it is too large itself.
+        """
+        job = self.jobs.pop()
+        self.answers.append((job, Failed(error)))
+        for other in self.jobs:
+            other.attempts -= 1
+        yield from ()
+        return not self.jobs, seen
+
+    def _lost(self, seen: Seen, settled: Settled) -> Steps[Seen | None]:
+        """
+        Another write came first, or the store never took ours: wait as the policy says.
+        """
+        now = yield from Now()
+        if not settled.contended:
+            self.failures += 1
+            wait = yield from backoff(self.site, self.failures)
+        else:
+            self.losses += 1
+            self.failures = 0
+            for job in self.jobs:
+                job.conflicts += 1
+            chance = (yield from Chance()) if self.losses > 1 else 0.0
+            wait = self.site.policy.wait(self.losses, self.site.round_trip.seconds, chance)
+            attempt = self.attempt
+            attempt.lose(wait)
+            yield from self.site.note("occ.conflict", lambda: conflict_fields(self.jobs, attempt, seen, settled, wait, now))
+        # Waiting past the deadline would only make the news late.
+        wait = min(wait, max(self.deadline - now.mono, 0.0))
+        if wait > 0:
+            yield from Pause(wait)
+            return None
+        return settled.seen
+
+    def _unknown(self, batch: Batch, now: Instant) -> Steps[None]:
+        assert self.flight is not None
+        receipt = self.flight.receipt
+        self.site.writer.rotate()
+        for job, result in zip(self.jobs, batch.results, strict=True):
+            self.answers.append((job, result if isinstance(result, Failed) else Failed(unknown_error(receipt))))
+        jobs, attempt = self.jobs, self.attempt
+        self.jobs = []
+        yield from self.site.note("occ.outcome_unknown", lambda: unknown_fields(jobs, attempt, receipt, now))
+
+    def _finish(self, batch: Batch, write_id: WriteId | None, seen: Seen) -> Steps[None]:
+        self.answers += zip(self.jobs, batch.results, strict=True)
+        jobs, attempt = self.jobs, self.attempt
+        self.jobs = []
+        if self.site.observed():
+            now = yield from Now()
+            yield from self.site.note(
+                "occ.committed", lambda: committed_fields(jobs, attempt, batch, seen, write_id, now)
+            )
+
+    def _fail_all(self, error: StateError) -> Steps[None]:
+        """
+        An error that concerns the key or the store as a whole reaches every caller.
+        """
+        self._take_more()
+        now = yield from Now()
+        jobs, self.jobs = self.jobs, []
+        for job in jobs:
+            self.answers.append((job, Failed(error)))
+            yield from self.site.note(
+                "occ.gave_up", lambda job=job: gave_up_fields(job, self.attempt, "error", error, now)  # type: ignore[misc]
+            )
+
+
+def unknown_error(receipt: Receipt) -> OutcomeUnknownError:
+    """
+    The error of a caller whose write can be neither confirmed nor ruled out.
+    """
+    return OutcomeUnknownError(
+        f"key {receipt.key!r}: the write was sent and nothing proves, by the deadline, whether it took effect; "
+        f"ask store.resolve(error.receipt) later, or repeat the call with the same op_id",
+        receipt=str(receipt),
+        key=receipt.key,
+    )
+
+
+def done_value(result: Result) -> Any:
+    """
+    A caller's value, or raise its error.
+    """
+    if isinstance(result, Done):
+        return result.value
+    raise result.error

@@ -1,0 +1,123 @@
+"""
+Values: what may be stored, how it is copied, encoded and digested.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from toolkit.errors import CorruptValueError, UnencodableValueError
+
+# The one member of a stored object that belongs to the toolkit. No `$`: MongoDB evaluates such names.
+RESERVED: Final = "_occ"
+
+_encoder = msgspec.json.Encoder()
+_canonical_encoder = msgspec.json.Encoder(order="sorted")
+_decoder = msgspec.json.Decoder()
+
+
+def plain(value: Any, key: str, path: str = "") -> Any:
+    """
+    Deep-copy a value while checking that it is JSON.
+
+    The copy is what makes "values are copies" true in both directions: the caller's object and the stored one never
+    share a list or a dict.
+
+    Raises:
+        UnencodableValueError: Names the key, the place inside the value, and what stands there.
+    """
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return value
+    if kind is dict:
+        return {_member(name, key, path): plain(item, key, _join(path, name)) for name, item in value.items()}
+    if kind is list or kind is tuple:
+        return [plain(item, key, f"{path}[{index}]") for index, item in enumerate(value)]
+    if kind is float:
+        if math.isfinite(value):
+            return value
+        raise UnencodableValueError(_refusal(key, path, f"{value} is not a JSON number"), key=key)
+    return _plain_subclass(value, key, path)
+
+
+def _plain_subclass(value: Any, key: str, path: str) -> Any:
+    for base in (str, bool, int, float, dict, list, tuple):
+        if isinstance(value, base):
+            return plain(base(value), key, path)
+    what = f"a {type(value).__name__} is not JSON; convert it, or use store.typed(...)"
+    raise UnencodableValueError(_refusal(key, path, what), key=key)
+
+
+def _member(name: Any, key: str, path: str) -> str:
+    if not isinstance(name, str):
+        raise UnencodableValueError(_refusal(key, path, f"the member name {name!r} is not a string"), key=key)
+    if name == RESERVED and not path:
+        raise UnencodableValueError(
+            f"key {key!r}: the member {RESERVED!r} is reserved for the toolkit; leave it out", key=key
+        )
+    return str(name)
+
+
+def _join(path: str, name: Any) -> str:
+    return f"{path}.{name}" if path else str(name)
+
+
+def _refusal(key: str, path: str, what: str) -> str:
+    place = f" at {path}" if path else ""
+    return f"key {key!r}: the value cannot be stored{place}: {what}"
+
+
+def encode(value: Any, key: str) -> bytes:
+    """
+    The bytes to store for a value that ``plain`` made.
+    """
+    try:
+        return _encoder.encode(value)
+    except (UnicodeEncodeError, RecursionError) as error:
+        what = "a string holds a lone surrogate" if isinstance(error, UnicodeEncodeError) else "it is nested too deeply"
+        raise UnencodableValueError(f"key {key!r}: the value cannot be stored: {what}", key=key) from error
+
+
+def decode(data: bytes, key: str) -> Any:
+    """
+    Read stored bytes as JSON.
+
+    Raises:
+        CorruptValueError: They are not JSON.
+    """
+    try:
+        return _decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise CorruptValueError(
+            f"key {key!r}: the {len(data)} stored bytes are not JSON; write it again as JSON with the tool that wrote it",
+            key=key,
+        ) from error
+
+
+def digest(members: Any) -> str:
+    """
+    A 64-bit digest of a JSON value that survives a store rewriting the text.
+
+    Keys are sorted and numbers count by value: PostgreSQL's jsonb prints 1e3 as 1000 and 1.8e308 as 309 digits.
+
+    >>> digest({"a": 1.0, "b": [1e3]}) == digest({"b": [1000], "a": 1})
+    True
+    """
+    return hashlib.blake2b(_canonical_encoder.encode(_by_value(members)), digest_size=8).hexdigest()
+
+
+def _by_value(value: Any) -> Any:
+    kind = type(value)
+    if kind is dict:
+        return {name: _by_value(item) for name, item in value.items()}
+    if kind is list:
+        return [_by_value(item) for item in value]
+    if kind is float and value.is_integer():
+        # Through the decimal text, as a database does it: int(1e23) would be 99999999999999991611392.
+        return int(Decimal(repr(value)))
+    return value

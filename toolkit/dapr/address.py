@@ -1,0 +1,101 @@
+"""
+Where the sidecar is and how to show who we are: addresses, TLS, API tokens.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+TokenSource: TypeAlias = str | Path | Callable[[], str]
+
+DEFAULT_HOST: Final = "127.0.0.1"
+DEFAULT_PORT: Final = 50001
+TOKEN_HEADER: Final = "dapr-api-token"  # noqa: S105  the name of a header
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """
+    A gRPC target and whether to speak TLS to it.
+    """
+
+    target: str
+    tls: bool = False
+
+    def __str__(self) -> str:
+        return self.target
+
+
+def address_of(text: str | None = None, environ: Mapping[str, str] = os.environ) -> Address:
+    """
+    The sidecar's address from an argument, or from what Dapr puts into the environment.
+
+    Takes ``host``, ``host:port``, ``[::1]:port``, ``http://``, ``https://``, ``dns:``, ``unix:`` and ``?tls=true``;
+    without an argument ``DAPR_GRPC_ENDPOINT``, then ``DAPR_RUNTIME_HOST`` with ``DAPR_GRPC_PORT``.
+
+    Raises:
+        ValueError: The text is no address.
+
+    >>> address_of("https://dapr.example:443")
+    Address(target='dapr.example:443', tls=True)
+    """
+    text = text or environ.get("DAPR_GRPC_ENDPOINT")
+    if not text:
+        host = environ.get("DAPR_RUNTIME_HOST", DEFAULT_HOST)
+        return Address(f"{host}:{environ.get('DAPR_GRPC_PORT', DEFAULT_PORT)}")
+    bare, _, query = text.strip().partition("?")
+    tls = parse_qs(query).get("tls", ["false"])[-1].lower() == "true"
+    if bare.startswith(("unix:", "unix-abstract:", "vsock:")):
+        return Address(bare, tls)
+    if bare.startswith("dns:") or "://" not in bare:
+        return Address(_with_port(bare, DEFAULT_PORT), tls)
+    parts = urlsplit(bare)
+    if parts.scheme not in ("http", "https", "grpc", "grpcs") or not parts.netloc:
+        raise ValueError(f"{text!r} is not a sidecar address: use host:port, http(s)://host:port or unix:path")
+    secure = parts.scheme in ("https", "grpcs")
+    return Address(_with_port(parts.netloc, 443 if secure else 80), tls or secure)
+
+
+def _with_port(host: str, port: int) -> str:
+    tail = host.rsplit("]", 1)[-1] if "]" in host else host.removeprefix("dns:").rsplit("/", 1)[-1]
+    if ":" in tail:
+        number = tail.rsplit(":", 1)[1]
+        if not number.isdigit() or not 0 < int(number) < 65536:
+            raise ValueError(f"{host!r} is not a sidecar address: {number!r} is no port")
+        return host
+    return f"{host}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """
+    The Dapr API token, from wherever it comes; shown nowhere.
+
+    A path is read again when the file changes, a callable is called for every call, so that tokens can rotate.
+    """
+
+    source: TokenSource | None = field(default=None, repr=False)
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """
+        The gRPC metadata that carries the token; empty without one.
+        """
+        token = self._read()
+        return ((TOKEN_HEADER, token),) if token else ()
+
+    def _read(self) -> str:
+        source = self.source if self.source is not None else os.environ.get("DAPR_API_TOKEN", "")
+        if isinstance(source, Path):
+            try:
+                return source.read_text().strip()
+            except OSError as error:
+                raise ValueError(f"the Dapr API token file {source} cannot be read: {error.strerror}") from None
+        return source if isinstance(source, str) else source()
+
+    def __str__(self) -> str:
+        return "***" if self.source is not None else ""

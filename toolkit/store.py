@@ -1,0 +1,406 @@
+"""
+A state store in both colours, side by side over one core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import anyio.abc
+import sniffio
+
+from toolkit._background import Background
+from toolkit._base import BaseStateStore, check_etag
+from toolkit._drive import AsyncWorld, World, drive, drive_async
+from toolkit.combine import AsyncCombiner, Combiner
+from toolkit.core.jobs import NO_DEFAULT
+from toolkit.core.model import CLEAR, DELETE, KEEP, TTL, Absent, Access, Entry, ETag, Outcome
+from toolkit.core.reading import read_entries, read_entry, value_of
+from toolkit.core.resolve import outcome_of, resolve_receipt
+from toolkit.core.settle import read
+from toolkit.log import emit
+from toolkit.ports import AsyncStatePort, StatePort
+
+
+class StateStore(BaseStateStore):
+    """
+    A Dapr state store on which no update is lost.
+
+    Every writing call is a read-modify-write by ETag: it reads, decides, writes on the condition that nothing changed,
+    and starts over with fresh data when something did. A write whose answer is lost is found out by its id in the
+    stored value, never guessed. Calls of one process on one key share reads and writes. Thread-safe.
+
+    Args:
+        name: The Dapr state store component.
+        address: The sidecar; else from ``DAPR_GRPC_ENDPOINT`` or ``DAPR_RUNTIME_HOST`` and ``DAPR_GRPC_PORT``.
+        api_token: A text, a path or a callable; else ``DAPR_API_TOKEN``.
+        startup_timeout: Seconds to wait for a sidecar that comes late.
+        access: What this handle may do, or a mapping from key prefix to that (the longest prefix wins).
+        retry: How long to try and how to wait.
+        envelope: Wrap lists and scalars as ``{"value": …}`` so that they carry operation ids and expiries too.
+        op_window: Seconds for which a repeat of an ``op_id`` is recognised on a key.
+        op_ttl: The same for ``transact``.
+        profile: A profile by name or file instead of the one that belongs to the component's type.
+        last_write: Open a store without ETags for get, set and delete, unprotected.
+        port: Another port than the sidecar, such as ``MemoryStore(profile="redis")``.
+    """
+
+    _world: World
+    _combiner: Combiner
+    _background: Background
+    _port: StatePort
+
+    def __enter__(self) -> Self:
+        if self._site is not None:
+            raise RuntimeError(f"{self!r} is already open")
+        port: StatePort = self._port_choice if self._port_choice is not None else self._dial()
+        component = port.connect(self.startup_timeout)
+        try:
+            site = self._opened(component)
+        except BaseException:
+            port.close()
+            raise
+        self._port = port
+        self._background = Background(f"occ-{self.name}")
+        self._world = World(port, emit)
+        self._combiner = Combiner(site, self._world, self._background.submit)
+        self._site = site
+        self._warn_last_write()
+        return self
+
+    def _dial(self) -> StatePort:
+        from toolkit.dapr.address import Token, address_of
+        from toolkit.dapr.port import GrpcPort
+
+        return GrpcPort(self.name, address_of(self._address), Token(self._api_token))
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self, timeout: float | None = 10.0) -> None:
+        """
+        Refuse new calls, let those under way finish for so many seconds, and hang up.
+        """
+        if self._site is None:
+            return
+        self._site = None
+        end = time.monotonic() + timeout if timeout is not None else None
+        self._combiner.drain(timeout)
+        self._background.drain(None if end is None else max(end - time.monotonic(), 0.0))
+        self._port.close()
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def get(self, key: str, default: Any = None, *, eventual: bool = False) -> Any:
+        """
+        The value, or ``default`` when there is none.
+
+        A strong read by default: it sees every write that was acknowledged before it. ``eventual=True`` allows a stale
+        one where the store has such reads.
+
+        Raises:
+            StoreUnavailableError: No answer within the deadline.
+            CorruptValueError: What is stored is not JSON.
+        """
+        site = self._reading(key, "get")
+        return drive(value_of(site, key, self._deadline(), default, strong=not eventual), self._world)
+
+    def read(self, key: str) -> Entry:
+        """
+        The value with its version, for ``compare_and_set`` and ``delete``.
+        """
+        site = self._reading(key, "read")
+        return drive(read_entry(site, key, self._deadline()), self._world)
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """
+        The values of those keys that exist; read in parallel, not at one moment (``snapshot`` does that).
+        """
+        wanted = tuple(dict.fromkeys(keys))
+        site = self._live()
+        for key in wanted:
+            self._reading(key, "get_many")
+        entries = drive(read_entries(site, wanted, self._deadline()), self._world)
+        return {entry.key: entry.value for entry in entries if entry.exists}
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def update(
+        self,
+        key: str,
+        change: Callable[[Any], Any],
+        *,
+        default: Any = NO_DEFAULT,
+        ttl: TTL = KEEP,
+        op_id: str | None = None,
+    ) -> Any:
+        """
+        Replace the value by ``change(value)`` and return what it is then; ``change`` may be called more than once.
+
+        Nothing is lost when others write too: on a conflict ``change`` runs again on what they wrote. It gets a copy,
+        may mutate and return it, or return ``UNCHANGED`` or ``DELETE``; an exception from it reaches this caller alone
+        and writes nothing. It may run in the thread of another caller of the same key.
+
+        Args:
+            key: The key.
+            change: A pure function without I/O.
+            default: What ``change`` gets when the key is missing, copied for every run.
+            ttl: Seconds until the value expires, ``KEEP`` or ``CLEAR``.
+            op_id: Names the intended effect. A repeat within ``op_window`` changes nothing and returns the value stored
+                now, whichever process makes it.
+
+        Raises:
+            NotFoundError: The key is missing and there is no default.
+            AttemptsExhaustedError: Every attempt lost; nothing was written.
+            OutcomeUnknownError: The write may or may not have taken effect; carries a receipt.
+            OperationIdReusedError: ``op_id`` belongs to another operation.
+            StoreUnavailableError: No answer within the deadline; nothing was written.
+        """
+        return self._combiner.submit(self._update_job(key, change, default, ttl, op_id))
+
+    def create(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
+        """
+        Write a value where there is none; of several creators exactly one succeeds.
+
+        Raises:
+            AlreadyExistsError: The key is present; nothing was written.
+        """
+        self._combiner.submit(self._value_job("create", key, value, ttl, op_id))
+
+    def set(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
+        """
+        Overwrite whatever is there, without undoing what a transaction under way has decided.
+        """
+        if self.last_write:
+            return self._blindly(key, value, "set", Access.WRITE, ttl)
+        self._combiner.submit(self._value_job("set", key, value, ttl, op_id))
+        return None
+
+    def compare_and_set(
+        self, key: str, value: Any, etag: ETag | Absent, *, ttl: TTL = CLEAR, op_id: str | None = None
+    ) -> None:
+        """
+        Write only if the value is still the version ``etag`` names; ``ABSENT`` creates.
+
+        Raises:
+            ConflictError: The value has changed since; nothing was written.
+            TypeError: ``etag`` is None or text, which could not protect anything.
+        """
+        expected = check_etag(etag, "compare_and_set")
+        self._combiner.submit(self._value_job("compare_and_set", key, value, ttl, op_id, expected))
+
+    def delete(self, key: str, *, etag: Any = NO_DEFAULT, op_id: str | None = None) -> None:
+        """
+        Remove the value, which must be the version ``etag`` names when one is given.
+
+        A tombstone stays for an hour at least, so that no late copy of an old write can bring the value back. Deleting
+        a missing key is fine.
+
+        Raises:
+            ConflictError: The value is another version.
+        """
+        if self.last_write and etag is NO_DEFAULT:
+            return self._blindly(key, DELETE, "delete", Access.REMOVE)
+        expected = None if etag is NO_DEFAULT else check_etag(etag, "delete")
+        self._combiner.submit(self._delete_job(key, expected, op_id))
+        return None
+
+    def _blindly(self, key: str, value: Any, call: str, right: Access, ttl: TTL = CLEAR) -> None:
+        write = self._blind(key, value, call, right, ttl)
+        reply = self._port.put(write, timeout=self.retry.deadline)
+        self._blind_answer(key, reply)
+
+    # -- asking later ----------------------------------------------------------------------------------------------
+
+    def resolve(self, receipt: str) -> Outcome:
+        """
+        What became of the write a receipt names; from any process.
+
+        Where the write may still arrive it is fenced off first, so that the answer stays true.
+
+        Raises:
+            ValueError: The text is not a receipt.
+        """
+        site, parsed, may_write = self._receipt(receipt)
+        return drive(resolve_receipt(site, parsed, self._deadline(), may_write=may_write), self._world)
+
+    def outcome(self, op_id: str, *, key: str | None = None) -> Outcome:
+        """
+        Whether the operation of this id has taken effect, as far as the store still knows.
+
+        Args:
+            op_id: The id.
+            key: The key of a single-key operation; ``None`` for a transaction.
+        """
+        site = self._asking(op_id, key)
+        assert key is not None
+        seen = drive(read(site, key, self._deadline()), self._world)
+        return outcome_of(seen, op_id, time.time(), site.rules)
+
+
+class AsyncStateStore(BaseStateStore):
+    """
+    ``StateStore`` for asyncio and trio; the same names, awaited.
+
+    Writes are led by a task of ``async with``: cancelling a caller never cuts one. A call cancelled while its write is
+    under way waits up to a second for the verdict; if that is still out, ``occ.outcome_unknown`` is logged with the
+    receipt and the cancellation goes on.
+    """
+
+    _world: AsyncWorld
+    _combiner: AsyncCombiner
+    _port: AsyncStatePort
+    _group: anyio.abc.TaskGroup
+
+    async def __aenter__(self) -> Self:
+        if self._site is not None:
+            raise RuntimeError(f"{self!r} is already open")
+        port = self._async_port()
+        component = await port.connect(self.startup_timeout)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(port.close)
+            site = self._opened(component)
+            self._group = await stack.enter_async_context(anyio.create_task_group())
+            self._port, self._world = port, AsyncWorld(port, emit)
+            self._combiner = AsyncCombiner(site, self._world, self._group)
+            self._loop, self._site = _loop_token(), site
+            self._stack = stack.pop_all()
+        self._warn_last_write()
+        return self
+
+    def _async_port(self) -> AsyncStatePort:
+        choice = self._port_choice
+        if choice is not None:
+            to_async = getattr(choice, "to_async", None)
+            port: AsyncStatePort = to_async() if to_async is not None else choice
+            return port
+        from toolkit.dapr.address import Token, address_of
+        from toolkit.dapr.port import AioPort, GrpcPort, ThreadPort
+
+        address, token = address_of(self._address), Token(self._api_token)
+        if sniffio.current_async_library() == "asyncio":
+            return AioPort(self.name, address, token)
+        return ThreadPort(GrpcPort(self.name, address, token))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> bool | None:
+        self._site = None
+        return await self._stack.__aexit__(kind, error, at)
+
+    def _live(self) -> Any:
+        site = super()._live()
+        if _loop_token() is not self._loop:
+            raise RuntimeError(f"store {self.name!r} belongs to another event loop: open one store for each loop")
+        return site
+
+    async def get(self, key: str, default: Any = None, *, eventual: bool = False) -> Any:
+        """
+        See ``StateStore.get``.
+        """
+        site = self._reading(key, "get")
+        return await drive_async(value_of(site, key, self._deadline(), default, strong=not eventual), self._world)
+
+    async def read(self, key: str) -> Entry:
+        """
+        See ``StateStore.read``.
+        """
+        site = self._reading(key, "read")
+        return await drive_async(read_entry(site, key, self._deadline()), self._world)
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """
+        See ``StateStore.get_many``.
+        """
+        wanted = tuple(dict.fromkeys(keys))
+        site = self._live()
+        for key in wanted:
+            self._reading(key, "get_many")
+        entries = await drive_async(read_entries(site, wanted, self._deadline()), self._world)
+        return {entry.key: entry.value for entry in entries if entry.exists}
+
+    async def update(
+        self,
+        key: str,
+        change: Callable[[Any], Any],
+        *,
+        default: Any = NO_DEFAULT,
+        ttl: TTL = KEEP,
+        op_id: str | None = None,
+    ) -> Any:
+        """
+        See ``StateStore.update``; ``change`` is a plain function in this colour too.
+        """
+        return await self._combiner.submit(self._update_job(key, change, default, ttl, op_id))
+
+    async def create(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
+        """
+        See ``StateStore.create``.
+        """
+        await self._combiner.submit(self._value_job("create", key, value, ttl, op_id))
+
+    async def set(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
+        """
+        See ``StateStore.set``.
+        """
+        if self.last_write:
+            await self._blindly(key, value, "set", Access.WRITE, ttl)
+            return
+        await self._combiner.submit(self._value_job("set", key, value, ttl, op_id))
+
+    async def compare_and_set(
+        self, key: str, value: Any, etag: ETag | Absent, *, ttl: TTL = CLEAR, op_id: str | None = None
+    ) -> None:
+        """
+        See ``StateStore.compare_and_set``.
+        """
+        expected = check_etag(etag, "compare_and_set")
+        await self._combiner.submit(self._value_job("compare_and_set", key, value, ttl, op_id, expected))
+
+    async def delete(self, key: str, *, etag: Any = NO_DEFAULT, op_id: str | None = None) -> None:
+        """
+        See ``StateStore.delete``.
+        """
+        if self.last_write and etag is NO_DEFAULT:
+            await self._blindly(key, DELETE, "delete", Access.REMOVE)
+            return
+        expected = None if etag is NO_DEFAULT else check_etag(etag, "delete")
+        await self._combiner.submit(self._delete_job(key, expected, op_id))
+
+    async def _blindly(self, key: str, value: Any, call: str, right: Access, ttl: TTL = CLEAR) -> None:
+        write = self._blind(key, value, call, right, ttl)
+        reply = await self._port.put(write, timeout=self.retry.deadline)
+        self._blind_answer(key, reply)
+
+    async def resolve(self, receipt: str) -> Outcome:
+        """
+        See ``StateStore.resolve``.
+        """
+        site, parsed, may_write = self._receipt(receipt)
+        return await drive_async(resolve_receipt(site, parsed, self._deadline(), may_write=may_write), self._world)
+
+    async def outcome(self, op_id: str, *, key: str | None = None) -> Outcome:
+        """
+        See ``StateStore.outcome``.
+        """
+        site = self._asking(op_id, key)
+        assert key is not None
+        seen = await drive_async(read(site, key, self._deadline()), self._world)
+        return outcome_of(seen, op_id, time.time(), site.rules)
+
+
+def _loop_token() -> object:
+    """
+    What identifies the running event loop.
+    """
+    if sniffio.current_async_library() == "asyncio":
+        return asyncio.get_running_loop()
+    import trio
+
+    return trio.lowlevel.current_trio_token()
