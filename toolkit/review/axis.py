@@ -1,0 +1,95 @@
+"""
+A time axis of fixed size: it starts fine and doubles its step as the log gets longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+COLUMNS: Final = 512
+FINEST: Final = 0.1
+
+
+def seconds_of(timestamp: str) -> float | None:
+    """
+    Unix time of an ISO 8601 text, taken as UTC when it names no zone; None when it is not one.
+    """
+    try:
+        when = datetime.fromisoformat(timestamp)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return when.timestamp()
+
+
+def text_of(seconds: float) -> str:
+    """
+    ISO 8601 in UTC with milliseconds.
+    """
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Axis:
+    """
+    Maps timestamps to columns.
+
+    Attributes:
+        on_double: Called when the step doubles: whoever holds columns adds each odd one to its even neighbour.
+    """
+
+    def __init__(self, origin: float | None = None) -> None:
+        self.origin = origin
+        self.step = FINEST
+        self.first = self.last = 0.0
+        self.on_double: list[Callable[[], None]] = []
+        # The text up to a tenth of a second, and its column: most lines share it with the line before.
+        self.prefix = ""
+        self.column = 0
+
+    def locate(self, timestamp: str) -> int:
+        """
+        The column of a moment; a moment before the origin falls into the first.
+        """
+        seconds = seconds_of(timestamp)
+        if seconds is None:
+            return self.column
+        if self.origin is None:
+            self.origin = seconds // 1
+        if not self.first or seconds < self.first:
+            self.first = seconds
+        self.last = max(self.last, seconds)
+        column = max(0, int((seconds - self.origin) / self.step + 1e-6))
+        while column >= COLUMNS:
+            self.step *= 2
+            for double in self.on_double:
+                double()
+            column = max(0, int((seconds - self.origin) / self.step + 1e-6))
+        if timestamp.endswith("Z"):
+            self.prefix, self.column = timestamp[:21], column
+        return column
+
+    def start_of(self, column: int) -> float:
+        """
+        Unix time at which a column begins.
+        """
+        return (self.origin or 0.0) + column * self.step
+
+    @property
+    def used(self) -> int:
+        """
+        How many columns the log spans.
+        """
+        if self.origin is None:
+            return 0
+        return max(1, min(COLUMNS, int((self.last - self.origin) / self.step + 1e-6) + 1))
+
+
+def folded(columns: list[float]) -> list[float]:
+    """
+    The same sums at twice the step.
+    """
+    half = [columns[i] + columns[i + 1] for i in range(0, len(columns), 2)]
+    return half + [0] * (len(columns) - len(half))

@@ -1,0 +1,151 @@
+"""
+Which lines are asked for: by time, key, store, writer, cause, or any bound field.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import msgspec
+
+from toolkit.review.axis import seconds_of
+from toolkit.review.reading import InputError
+from toolkit.review.records import Record
+
+_AGO: Final = re.compile(r"-?(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def moment(text: str, now: datetime | None = None) -> float:
+    """
+    Read ``2026-11-24T15:00``, ``15:00``, ``-15m``, ``today`` or ``yesterday`` as Unix time.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    now = now or datetime.now(UTC)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if text == "now":
+        return now.timestamp()
+    if text in ("today", "yesterday"):
+        return (midnight - timedelta(days=text == "yesterday")).timestamp()
+    if ago := _AGO.fullmatch(text):
+        return now.timestamp() - float(ago[1]) * _UNITS[ago[2]]
+    if re.fullmatch(r"\d\d:\d\d(:\d\d(\.\d+)?)?", text):
+        text = f"{midnight.date().isoformat()}T{text}"
+    seconds = seconds_of(text)
+    if seconds is None:
+        raise InputError(f"{text!r} is no moment: write 2026-11-24T15:00, 15:00, -15m, today or yesterday")
+    return seconds
+
+
+def conditions(pairs: Sequence[str]) -> dict[str, str]:
+    """
+    Read ``name=value`` conditions; a value may be a glob.
+
+    Raises:
+        InputError: One has no ``=``.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InputError(f"--where {pair!r}: write NAME=VALUE, for example workflow_id=order-7")
+        found[name.strip()] = value.strip()
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """
+    Conditions that must all hold; text conditions are globs. An empty query keeps every line.
+    """
+
+    since: float | None = None
+    until: float | None = None
+    key: str = ""
+    store: str = ""
+    op: str = ""
+    template: str = ""
+    writer: str = ""
+    cause: str = ""
+    min_attempt: int = 0
+    where: Mapping[str, str] = field(default_factory=dict[str, str])
+    rename: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def raw(self) -> bool:
+        """
+        Whether a line must be looked at as a whole, with fields no record knows.
+        """
+        return bool(self.where or self.rename)
+
+    def decoder(self) -> Callable[[bytes], Record | None]:
+        """
+        A function from a line to its record, or None where the query leaves it out.
+
+        It raises ``msgspec.DecodeError`` for what is no record of this schema, as the plain decoder does.
+        """
+        keep = self._predicate()
+        if not self.raw:
+            decode = msgspec.json.Decoder(Record).decode
+
+            def plain(line: bytes) -> Record | None:
+                record = decode(line)
+                return record if keep(record) else None
+
+            return plain
+        loose = msgspec.json.Decoder(dict[str, Any]).decode
+
+        def whole(line: bytes) -> Record | None:
+            fields = loose(line)
+            for theirs, ours in self.rename.items():
+                if theirs in fields:
+                    fields[ours] = fields.pop(theirs)
+            record = msgspec.convert(fields, Record)
+            for name, pattern in self.where.items():
+                if not _matches(fields.get(name), pattern):
+                    return None
+            return record if keep(record) else None
+
+        return whole
+
+    def _predicate(self) -> Callable[[Record], bool]:
+        tests: list[Callable[[Record], bool]] = []
+        if self.since is not None or self.until is not None:
+            low = -float("inf") if self.since is None else self.since
+            high = float("inf") if self.until is None else self.until
+            tests.append(lambda record: low <= (seconds_of(record.timestamp) or 0.0) < high)
+        if self.key:
+            key = self.key
+            tests.append(
+                lambda record: any(fnmatchcase(one, key) for one in (record.key, *record.keys) if one)
+            )
+        for name, pattern in (
+            ("store", self.store), ("op", self.op), ("key_tpl", self.template), ("writer", self.writer),
+        ):  # fmt: skip
+            if pattern:
+                tests.append(_field_test(name, pattern))
+        if self.cause:
+            cause = self.cause
+            # A commit has no cause; it stays, since it may be the winner of a loss that has.
+            tests.append(lambda record: fnmatchcase(getattr(record, "cause", cause) or cause, cause))
+        if self.min_attempt:
+            least = self.min_attempt
+            tests.append(lambda record: record.attempt >= least)
+        return lambda record: all(test(record) for test in tests)
+
+
+def _field_test(name: str, pattern: str) -> Callable[[Record], bool]:
+    return lambda record: fnmatchcase(getattr(record, name), pattern)
+
+
+def _matches(value: Any, pattern: str) -> bool:
+    if isinstance(value, bool):
+        value = str(value).lower()
+    return value is not None and fnmatchcase(str(value), pattern)

@@ -1,0 +1,151 @@
+"""
+The lines of the log as typed records; fields a reader does not use are not decoded.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, TypeAlias
+
+import msgspec
+
+VERSION = 1
+# A line of a later schema version fails here, in C, and is looked at again where time does not matter.
+Version: TypeAlias = Annotated[int, msgspec.Meta(le=VERSION)]
+Strings: TypeAlias = tuple[str, ...]
+
+
+class Line(msgspec.Struct, tag_field="event", gc=False):
+    """
+    What every line has.
+    """
+
+    name: ClassVar[str] = ""
+
+    timestamp: str
+    v: Version = 1
+    app: str = ""
+    inst: str = ""
+    writer: str = ""
+    store: str = ""
+    op: str = ""
+    call_id: str = ""
+    op_id: str = ""
+    key: str = ""
+    keys: Strings = ()
+    key_tpl: str = ""
+    race: str = ""
+    races: Strings = ()
+    base_etag: str = ""
+    sample: float = 1.0
+    attempt: int = 0
+    max_attempts: int = 0
+    read_s: float = 0.0
+    fn_s: float = 0.0
+    write_s: float = 0.0
+    lost_s: float = 0.0
+    wait_s: float = 0.0
+
+
+class Conflict(Line, tag="occ.conflict"):
+    """
+    A write that was refused.
+    """
+
+    name: ClassVar[str] = "occ.conflict"
+
+    seen_etag: str = ""
+    cause: str = "unknown"
+    winner: str = ""
+    winner_kind: str = ""
+    winner_app: str = ""
+    maybe_self: bool = False
+    idle_s: float = 0.0
+
+
+class Committed(Line, tag="occ.committed"):
+    """
+    A write that went through; it may carry several updates.
+    """
+
+    name: ClassVar[str] = "occ.committed"
+
+    write_id: str = ""
+    path: str = ""
+    combined: int = 1
+    noop: bool = False
+    total_s: float = 0.0
+    conflicts: int = 0
+    bytes: int = 0
+
+
+class GaveUp(Line, tag="occ.gave_up"):
+    """
+    An operation that failed.
+    """
+
+    name: ClassVar[str] = "occ.gave_up"
+
+    reason: str = "error"
+    error_type: str = ""
+    cause: str = ""
+    total_s: float = 0.0
+    conflicts: int = 0
+
+
+class OutcomeUnknown(Line, tag="occ.outcome_unknown"):
+    """
+    A write whose answer never came.
+    """
+
+    name: ClassVar[str] = "occ.outcome_unknown"
+
+    receipt: str = ""
+    total_s: float = 0.0
+
+
+class AccessDenied(Line, tag="occ.access_denied"):
+    """
+    A call a handle has no right to.
+    """
+
+    name: ClassVar[str] = "occ.access_denied"
+
+    access: str = ""
+
+
+class Warned(Line, tag="occ.warning"):
+    """
+    Something said once.
+    """
+
+    name: ClassVar[str] = "occ.warning"
+
+    message: str = ""
+
+
+class Summary(Line, tag="occ.summary"):
+    """
+    Exact totals of one process over a few seconds.
+    """
+
+    name: ClassVar[str] = "occ.summary"
+
+    ops: int = 0
+    updates: int = 0
+    attempts: int = 0
+    conflicts: int = 0
+    gave_up: int = 0
+    noop: int = 0
+    unknown: int = 0
+    max_attempt: int = 0
+    window_s: float = 0.0
+    total_s: float = 0.0
+    dropped: int = 0
+
+
+Record: TypeAlias = Conflict | Committed | GaveUp | OutcomeUnknown | AccessDenied | Warned | Summary
+
+DECODER = msgspec.json.Decoder(Record)
+EVENT_NAMES = tuple(
+    kind.name for kind in (Conflict, Committed, GaveUp, OutcomeUnknown, AccessDenied, Warned, Summary)
+)

@@ -1,0 +1,71 @@
+"""
+From file names to a finished review.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from toolkit.review.axis import seconds_of
+from toolkit.review.engine import Review
+from toolkit.review.query import Query
+from toolkit.review.reading import Intake, expand, merged, open_sources
+from toolkit.review.records import DECODER, Record
+
+
+class Consumer(Protocol):
+    """
+    Anything that can be fed a log.
+    """
+
+    intake: Intake
+
+    def feed(self, lines: list[bytes], decode: Callable[[bytes], Record | None], /) -> None: ...
+    def advance(self, seconds: float | None, /) -> None: ...
+    def finish(self) -> None: ...
+
+
+C = TypeVar("C", bound=Consumer)
+
+
+def pour(
+    files: Sequence[str],
+    consumer: C,
+    query: Query | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> C:
+    """
+    Read *files* in the order of their times into *consumer* and finish it.
+
+    Args:
+        files: Paths, directories, globs, or ``-``.
+        consumer: What is fed.
+        query: Which lines count; all by default.
+        progress: Called with the bytes read so far.
+
+    Raises:
+        InputError: A name leads nowhere.
+    """
+    decode = DECODER.decode if query is None or query == Query() else query.decoder()
+    sources = open_sources(expand(files), consumer.intake)
+    for when, lines in merged(sources):
+        consumer.advance(seconds_of(when) if when else None)
+        consumer.feed(lines, decode)
+        if progress is not None:
+            progress(consumer.intake.bytes)
+    consumer.finish()
+    return consumer
+
+
+def review(
+    files: Sequence[str],
+    *,
+    query: Query | None = None,
+    by: str = "writer",
+    progress: Callable[[int], None] | None = None,
+) -> Review:
+    """
+    Read *files* into a ``Review``.
+    """
+    return pour(files, Review(by=by), query, progress)
