@@ -35,8 +35,8 @@ $(PY):
 
 $(DEPS): requirements/dev.txt pyproject.toml | $(PY)
 	@echo "==> installing the pinned dependencies (a minute or two the first time)"
-	@$(PY) -m pip install --disable-pip-version-check --require-hashes -r requirements/dev.txt \
-		| { grep --line-buffered -vE '^Requirement already satisfied' || true; }
+	@$(PY) -m pip install --disable-pip-version-check --progress-bar off --require-hashes -r requirements/dev.txt \
+		| { grep --line-buffered -E '^(Collecting|Installing) ' || true; } | cut -c 1-100
 	@$(PY) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -94,6 +94,20 @@ def test_wheel_has_every_module_of_the_checkout(wheel: Path):
     assert here - set(zipfile.ZipFile(wheel).namelist()) == set()
 
 
+def test_wheel_has_the_sources_of_the_sidecar(wheel: Path):
+    """
+    An installed ``occ run`` can build daprd: the Go module is in the wheel, byte for byte.
+    """
+    packed = zipfile.ZipFile(wheel)
+    here = {
+        path.name: path.read_bytes()
+        for path in (ROOT / "sidecar").iterdir()
+        if path.suffix in {".go", ".mod", ".sum"}
+    }
+    inside = {name: packed.read(f"toolkit/sidecar/_module/{name}") for name in here}
+    assert inside == here
+
+
 def test_installed_package_imports(python: Path):
     """
     Both packages import from the clean environment, not from the checkout.
