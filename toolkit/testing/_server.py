@@ -91,7 +91,7 @@ class Server(abc.ABC):
         self._account = _unprivileged(self.accounts)
         with contextlib.ExitStack() as stack:
             self._directory = Path(tempfile.mkdtemp(prefix=f"occ-{type(self).__name__.lower()}-"))
-            stack.callback(shutil.rmtree, self._directory, ignore_errors=True)
+            stack.callback(remove_tree, self._directory)
             self._processes = stack.enter_context(ProcessSet(self._directory))
             self._make_data()
             self._start_on_a_free_port()
@@ -250,3 +250,10 @@ def say(port: int, request: bytes, count: int) -> bytes:
             return connection.recv(count)
     except OSError:
         return b""
+
+
+def remove_tree(directory: Path) -> None:
+    """
+    Remove a directory of scrap data, whatever a server still drops into it while it ends.
+    """
+    shutil.rmtree(directory, ignore_errors=True)
