@@ -17,6 +17,7 @@ __all__ = [
     "capture",
     "emit",
     "listening",
+    "listening",
     "log_to",
     "remove_hook",
     "validate_environment",

@@ -1,0 +1,198 @@
+"""
+One operation told from beginning to end: every attempt, and the write that beat it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from toolkit.review.answers import footer
+from toolkit.review.axis import seconds_of
+from toolkit.review.reading import Intake, classify, expand, merged, open_sources
+from toolkit.review.records import EVENT_NAMES
+
+Fields = dict[str, Any]
+
+# The fields by which an operation can be asked for.
+ID_FIELDS: Final = ("call_id", "op_id", "trace_id", "workflow_id", "actor_id", "request_id", "write_id")
+_ENDS: Final = {
+    "occ.committed": "committed", "occ.gave_up": "gave up", "occ.outcome_unknown": "outcome unknown",
+    "occ.access_denied": "access denied",
+}  # fmt: skip
+_LOOSE: Final = msgspec.json.Decoder(dict[str, Any])
+
+
+def scan(files: Sequence[str], intake: Intake, wanted: Callable[[bytes], bool]) -> Iterator[Fields]:
+    """
+    Yield the records of lines for which *wanted* holds, as they are.
+
+    The test on the raw line is a cheap sieve; what passes is checked again by the caller.
+    """
+    for _, lines in merged(open_sources(expand(files), intake)):
+        for line in lines:
+            if not wanted(line):
+                if line:
+                    intake.lines += 1
+                continue
+            try:
+                fields = _LOOSE.decode(line)
+            except (msgspec.DecodeError, RecursionError):
+                classify(line, intake)
+                continue
+            intake.lines += 1
+            if fields.get("event") in EVENT_NAMES and fields.get("v", 1) == 1:
+                intake.events += 1
+                yield fields
+
+
+def needle(text: str) -> bytes:
+    """
+    A text as it stands inside a JSON line.
+    """
+    return msgspec.json.encode(text)[1:-1]
+
+
+def find(files: Sequence[str], wanted: str) -> tuple[list[Fields], Intake]:
+    """
+    All lines of the operations that *wanted* names: by call, caller's op, trace, workflow, actor, request or write.
+    """
+    intake = Intake()
+    piece = needle(wanted)
+    hits = [
+        fields
+        for fields in scan(files, intake, lambda line: piece in line)
+        if any(fields.get(name) == wanted for name in ID_FIELDS)
+    ]
+    calls = {str(fields["call_id"]) for fields in hits if fields.get("call_id")}
+    if any(fields.get("write_id") == wanted for fields in hits):
+        # Asked by its write: the lost attempts of that call carry other ids.
+        pieces = [needle(call) for call in calls]
+        hits = [
+            fields
+            for fields in scan(files, Intake(), lambda line: any(one in line for one in pieces))
+            if fields.get("call_id") in calls
+        ]
+    return hits, intake
+
+
+def winners_of(files: Sequence[str], lines: Iterable[Fields]) -> dict[str, Fields]:
+    """
+    The commit lines that beat these losses, by write id and by race.
+    """
+    ids: set[str] = set()
+    for fields in lines:
+        if fields.get("event") == "occ.conflict":
+            ids.update(filter(None, (fields.get("winner"), fields.get("race"), *fields.get("races", ()))))
+    if not ids:
+        return {}
+    found: dict[str, Fields] = {}
+    for fields in scan(files, Intake(), lambda line: b'"occ.committed"' in line):
+        for name in (fields.get("write_id"), fields.get("race"), *fields.get("races", ())):
+            if name in ids:
+                found.setdefault(str(name), fields)
+    return found
+
+
+def _seconds(fields: Fields) -> float:
+    return seconds_of(str(fields.get("timestamp", ""))) or 0.0
+
+
+def order(fields: Fields) -> tuple[int, float, int]:
+    """
+    Attempts by number, the end of the operation last; clocks decide only between equals.
+    """
+    return (
+        int(fields.get("event") != "occ.conflict"),
+        fields.get("attempt") or 0,
+        int(_seconds(fields) * 1e6),
+    )
+
+
+def beaten_by(fields: Fields, winners: dict[str, Fields]) -> Fields:
+    """
+    Who beat an attempt, as far as the log knows.
+    """
+    names = [fields.get("winner"), fields.get("race"), *fields.get("races", ())]
+    hit = next((winners[name] for name in names if name and name in winners), None)
+    found: Fields = {"write_id": fields.get("winner") or None, "kind": fields.get("winner_kind") or None}
+    if hit is None:
+        found["writer"] = "(outside the toolkit)" if fields.get("winner_kind") == "foreign" else None
+        return found
+    same = hit.get("write_id") == fields.get("winner") or not fields.get("winner")
+    return found | {
+        "writer": hit.get("writer"),
+        "inst": hit.get("inst"),
+        "op": hit.get("op"),
+        "call_id": hit.get("call_id"),
+        "before_s": round(_seconds(fields) - _seconds(hit), 6),
+        "basis": ("write" if fields.get("winner") else "race") if same else "race",
+    }
+
+
+def tell(lines: list[Fields], winners: dict[str, Fields]) -> Fields:
+    """
+    One call as a story; *lines* are its own.
+    """
+    lines = sorted(lines, key=order)
+    last = lines[-1]
+    began = min(
+        _seconds(one) - (one.get("read_s") or 0) - (one.get("fn_s") or 0) - (one.get("write_s") or 0)
+        for one in lines
+    )
+    attempts: list[Fields] = []
+    for fields in lines:
+        lost = fields["event"] == "occ.conflict"
+        if not lost and fields["event"] != "occ.committed":
+            continue
+        spent = sum(fields.get(name) or 0.0 for name in ("read_s", "fn_s", "write_s"))
+        attempts.append(
+            {
+                "attempt": fields.get("attempt"),
+                "result": "lost" if lost else "committed",
+                "offset_s": round(max(0.0, _seconds(fields) - spent - began), 6),
+                "base_etag": fields.get("base_etag"),
+                "read_s": fields.get("read_s") or 0.0,
+                "fn_s": fields.get("fn_s") or 0.0,
+                "write_s": fields.get("write_s") or 0.0,
+                "wait_s": (fields.get("wait_s") or 0.0) if lost else 0.0,
+                "cause": fields.get("cause") if lost else None,
+                "winner": beaten_by(fields, winners) if lost else None,
+            }
+        )
+    end = last["event"] != "occ.conflict"
+    lost_s = sum(one.get("lost_s") or 0.0 for one in lines if one["event"] == "occ.conflict")
+    waited = sum(one.get("wait_s") or 0.0 for one in lines if one["event"] == "occ.conflict")
+    return {
+        **{
+            name: last.get(name)
+            for name in ("call_id", "op_id", "op", "store", "writer", "inst", "workflow_id")
+        },
+        "key": last.get("key") or ", ".join(last.get("keys") or ()),
+        "result": _ENDS.get(last["event"], "not finished in this log"),
+        "reason": last.get("reason"),
+        "receipt": last.get("receipt"),
+        "write_id": last.get("write_id"),
+        "at": last.get("timestamp"),
+        "attempts": last.get("attempt") or len(attempts),
+        "max_attempts": last.get("max_attempts") or 0,
+        "total_s": (last.get("total_s") if end else None) or round(_seconds(last) - began, 6),
+        "lost_s": round(lost_s, 6),
+        "wait_s": round(waited, 6),
+        "steps": attempts,
+    }
+
+
+def stories(files: Sequence[str], wanted: str, *, limit: int = 20) -> Fields:
+    """
+    The stories of every call that *wanted* names, in the order they ended.
+    """
+    lines, intake = find(files, wanted)
+    winners = winners_of(files, lines)
+    calls: dict[str, list[Fields]] = {}
+    for number, fields in enumerate(lines):
+        calls.setdefault(str(fields.get("call_id") or f"line {number}"), []).append(fields)
+    told = sorted((tell(one, winners) for one in calls.values()), key=lambda story: str(story["at"]))
+    return {"id": wanted, "stories": told[:limit], "all_stories": len(told), "read": footer(intake)}
