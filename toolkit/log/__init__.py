@@ -17,7 +17,6 @@ __all__ = [
     "capture",
     "emit",
     "listening",
-    "listening",
     "log_to",
     "remove_hook",
     "validate_environment",

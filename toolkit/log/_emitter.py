@@ -168,19 +168,6 @@ def listening() -> bool:
     return pipeline is not None and (pipeline.file is not None or structlog.is_configured())
 
 
-def listening() -> bool:
-    """
-    Whether an event would reach anybody; ask before building costly fields.
-    """
-    state = _State
-    if state.hooks:
-        return True
-    if not state.environment_read:
-        _read_environment()
-    pipeline = state.pipeline
-    return pipeline is not None and (pipeline.file is not None or structlog.is_configured())
-
-
 def _read_environment() -> None:
     with _State.lock:
         if _State.environment_read:
