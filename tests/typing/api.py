@@ -72,6 +72,7 @@ def open_stores() -> None:
     StateStore("s", address="127.0.0.1:50001", api_token="token", startup_timeout=5.0)
     StateStore("s", api_token=lambda: "token", envelope=True, op_window=60, op_ttl=3600, lease=1.0)
     StateStore("s", last_write=True, accept_unverified=True)
+    StateStore("s", access={"cart-": Access.ALL, "": Access.READ}, profile="redis")
     StateStore()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     StateStore(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
@@ -129,6 +130,11 @@ async def colours(store: AsyncStateStore) -> None:
 def outcomes(store: StateStore, error: OutcomeUnknownError) -> None:
     assert_type(error.receipt, str)
     assert_type(store.resolve(error.receipt), Outcome)
+
+
+def profiles(profile: Profile) -> None:
+    assert_type((profile.type, profile.accepted), tuple[str, bool])
+    StateStore("s", profile=profile)
 
 
 def markers() -> None:
