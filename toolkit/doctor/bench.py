@@ -5,7 +5,8 @@ The ground the probes stand on: scratch keys that are remembered and removed, an
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from toolkit.core.model import Reply
@@ -44,6 +45,8 @@ class Bench:
     answers: dict[str, str] = field(default_factory=dict[str, str])
     unrecognised: list[str] = field(default_factory=list[str])
     keys: set[str] = field(default_factory=set[str])
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
     _count: itertools.count[int] = field(default_factory=itertools.count)
 
     def key(self, word: str = "k") -> str:

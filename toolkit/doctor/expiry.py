@@ -4,7 +4,6 @@ The experiments that wait for a TTL.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -54,14 +53,14 @@ def _wait_until_gone(bench: Bench, key: str, patience: float = _LIMIT) -> bool:
     """
     Read until the key is missing or patience ends; a store may count whole seconds or sweep late.
     """
-    end = time.monotonic() + patience
+    end = bench.clock() + patience
     while True:
         found: Found = bench.read(key)
         if not found.present:
             return True
-        if time.monotonic() >= end:
+        if bench.clock() >= end:
             return False
-        time.sleep(_POLL)
+        bench.sleep(_POLL)
 
 
 def _ghost(bench: Bench, key: str) -> None:

@@ -7,9 +7,49 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 from toolkit.stores import Call, Profile
 from toolkit.stores._evidence import Fact
+
+TITLES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "etags": "returns ETags",
+        "blind-write-moves-etag": "a write without an ETag changes the ETag",
+        "stale-compare-and-set": "write with a stale ETag",
+        "compare-and-set": "write with the current ETag",
+        "compare-and-set-on-deleted": "write with the ETag of a deleted key",
+        "etag-repeats": "an ETag comes back after delete and create",
+        "create": "create, as the profile words it",
+        "create-by-first-write": "create by first-write",
+        "create-by-impossible-etag": "create by an impossible ETag",
+        "first-write": "first-write over an existing key",
+        "malformed-etag": "write with a malformed ETag",
+        "stale-delete": "delete with a stale ETag",
+        "delete-gone": "delete with an ETag, key gone",
+        "transaction": "transaction with a stale ETag",
+        "transaction-bytes": "values written in a transaction",
+        "transaction-first-write": "first-write inside a transaction",
+        "transaction-stale-delete": "delete with a stale ETag inside a transaction",
+        "raced-creates": "8 creates of one key at once",
+        "raced-compare-and-sets": "8 writes with one ETag at once",
+        "raced-transactions": "8 transactions over two keys at once",
+        "delete-against-compare-and-set": "a delete and 4 writes with one ETag at once",
+        "counter": "8 x 40 increments of a counter",
+        "ttl": "key with a TTL",
+        "ttl-shown": "a read shows the expiry",
+        "ttl-kept-by-update": "an update without a TTL keeps the old one",
+        "ttl-minus-one": "a TTL of -1",
+        "ghost": "an expired key refuses a create",
+        "binary": "bytes that are no text",
+        "dollar": "JSON with strings that begin with $",
+        "large-integer": "JSON integers above 2**53",
+        "case-insensitive-keys": "keys ignore case",
+        "bulk": "bulk read",
+        "wording": "wording of conflicts",
+    }
+)
 
 
 class Match(enum.Enum):
@@ -18,11 +58,11 @@ class Match(enum.Enum):
     DIFFERS neither, NEW the profile says nothing.
     """
 
-    SAME = "as the profile says"
+    SAME = "same"
     WORSE = "worse"
     BETTER = "better"
     DIFFERS = "differs"
-    NEW = "not in the profile"
+    NEW = "new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +83,7 @@ class Finding:
 
 
 # What the protocols rely on. Anything else is a difference, not a danger.
-_SAFE: Mapping[str, tuple[Fact, ...]] = {
+_SAFE: Final[Mapping[str, tuple[Fact, ...]]] = {
     "etags": (True,),
     "blind-write-moves-etag": (True,),
     "stale-compare-and-set": ("refused",),
@@ -177,7 +217,9 @@ def compare(profile: Profile, facts: Mapping[str, Fact], *, known: bool) -> list
         found = {name: value for name, value in facts.items() if not name.startswith("create-by-")}
         if create is not None:
             found["create"] = create
-    return [_finding(name, allowed.get(name, ()), value) for name, value in found.items()]
+    order = {name: place for place, name in enumerate(TITLES)}
+    names = sorted(found, key=lambda name: (order.get(name, len(order)), name))
+    return [_finding(name, allowed.get(name, ()), found[name]) for name in names]
 
 
 def _finding(name: str, allowed: tuple[Fact, ...], value: Fact) -> Finding:
