@@ -19,7 +19,7 @@ from toolkit.core.jobs import NO_DEFAULT, Job, Rules, Verb, check_value
 from toolkit.core.judge import Receipt
 from toolkit.core.model import CLEAR, DELETE, KEEP, TTL, Absent, Access, ETag, Marker, Reply, Write
 from toolkit.core.policy import RetryPolicy
-from toolkit.core.site import Site, Writer, refusal, shown
+from toolkit.core.site import Site, Writers, refusal, shown
 from toolkit.core.stamp import OpId
 from toolkit.core.value import encode, plain
 from toolkit.errors import (
@@ -107,7 +107,7 @@ class BaseStateStore:
             profile=profile,
             rules=rules,
             policy=self.retry,
-            writer=Writer(lambda: secrets.token_hex(8)),
+            writers=Writers(lambda: secrets.token_hex(8)),
             observed=listening,
             skew=self.clock_skew,
             op_ttl=self.op_ttl,

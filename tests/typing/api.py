@@ -161,6 +161,7 @@ def errors(
         UnencodableValueError,
         CorruptValueError,
         ValueTooLargeError,
+        InvalidKeyError,
     )
     of_the_store: tuple[type[StoreError], ...] = (
         StoreUnavailableError,

@@ -5,6 +5,7 @@ From a decision to bytes: the stamp that follows the one that was read, and the 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -46,11 +47,14 @@ def content_of(value: Any, *, envelope: bool) -> Content:
     return Content({"value": value}, envelope=True) if envelope else Content({}, bare=value)
 
 
-def successor(seen: Seen, content: Content, write: WriteId, now: float, *, kind: str = "") -> Stamp:
+def successor(
+    seen: Seen, content: Content, write: WriteId, now: float, *, kind: str = "", idle: Collection[str] = ()
+) -> Stamp:
     """
     The stamp after a write; ids and slots of an earlier stamp are carried on even where a plain writer was here.
 
     They are true all the same: an id is only ever in bytes that its own write produced. The incarnation is new then.
+    An open intent is not carried on: who writes has settled it.
     """
     before = seen.stamp
     hashed = digest(content.members)
@@ -58,13 +62,13 @@ def successor(seen: Seen, content: Content, write: WriteId, now: float, *, kind:
     alive = content.gone or seen.exists(now)
     same_form = not seen.plain and not seen.row.missing and content.gone == _gone(seen)
     unchanged = alive and same_form and hashed == seen.digest()
-    slots, dropped = keep_slots(before.slots if before else (), Slot(write.writer, write.number, int(now)), now)
-    same = seen.valid and before is not None
+    mine = Slot(write.writer, write.number, int(now))
+    slots, dropped = keep_slots(before.slots if before else (), mine, now, idle)
     return Stamp(
         version=seen.version_text() if unchanged else str(write),
         incarnation=seen.incarnation,
         digest=hashed,
-        writes=before.writes + 1 if same and before else 1,
+        writes=before.writes + 1 if before and seen.valid else 1,
         last=str(write) if unchanged else "",
         kind=(kind or "committed") if unchanged else "",
         slots=slots,
@@ -80,14 +84,16 @@ def _gone(seen: Seen) -> bool:
     return seen.stamp is not None and seen.stamp.gone
 
 
-def payload(seen: Seen, working: Working, write: WriteId, now: float, *, envelope: bool) -> tuple[bytes, float | None]:
+def payload(
+    seen: Seen, working: Working, write: WriteId, now: float, *, envelope: bool, idle: Collection[str] = ()
+) -> tuple[bytes, float | None]:
     """
     The bytes for a batch's outcome, and when the value expires.
     """
     content = content_of(working.value, envelope=envelope or (seen.stamp is not None and seen.stamp.envelope))
     if content.bare is not None:
         return encode(content.bare, seen.key), None
-    stamp = replace(successor(seen, content, write, now), ops=working.ops, expires=working.expires)
+    stamp = replace(successor(seen, content, write, now, idle=idle), ops=working.ops, expires=working.expires)
     return body(seen.key, content.members, stamp), working.expires
 
 

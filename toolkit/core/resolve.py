@@ -33,8 +33,7 @@ def resolve_receipt(site: Site, receipt: Receipt, deadline: float, *, may_write:
         if fate is Fate.UNKNOWABLE or not may_write or (seen.row.missing and not site.rules.can_create):
             return Outcome.UNKNOWABLE
         # The slot of a fence must not be the receipt's own, whoever asks.
-        site.writer.rotate()
-        fence = fence_write(site, seen, site.writer.next_id(), now.wall)
+        fence = fence_write(site, seen, site.writers.fresh().next_id(), now.wall)
         yield from Put(fence, rpc_timeout(deadline, now.mono))
         # Whatever it answered, the next read tells: the slot, or a moved version without it.
         if seen.plain:

@@ -175,10 +175,9 @@ def fence(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
     """
     seen = sent.seen
     base = Base.of(seen)
-    site.writer.rotate()
     for _ in range(FENCE_TRIES):
         now = yield from Now()
-        write = fence_write(site, seen, site.writer.next_id(), now.wall)
+        write = fence_write(site, seen, site.writers.fresh().next_id(), now.wall)
         answer = yield from Put(write, rpc_timeout(sent.deadline + MAX_RESERVE / 2, now.mono))
         verdict = site.judge_reply(sent.call, answer, sent.write.key)
         if verdict is Verdict.COMMITTED and sent.call not in site.profile.lies:

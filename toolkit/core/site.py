@@ -34,24 +34,48 @@ _SHOWN: Final = 200
 @dataclass(slots=True)
 class Writer:
     """
-    The identity of this process towards the store: a random 64-bit name and a counter.
-
-    After a write whose outcome stays unknown the name is changed: the next write must not overwrite the slot that will
-    one day answer for it.
+    One identity of this process towards the store, used by one run at a time: a random 64-bit name and a counter.
     """
 
-    fresh_name: Callable[[], str]
-    name: str = ""
+    name: str
     number: int = 0
 
     def next_id(self) -> WriteId:
-        if not self.name:
-            self.name = self.fresh_name()
         self.number += 1
         return WriteId(self.name, self.number)
 
-    def rotate(self) -> None:
-        self.name = self.fresh_name()
+
+class Writers:
+    """
+    The identities of this process: as many as it has runs under way at once, used again and again.
+
+    A slot in a stamp that belongs to an idle identity can be dropped at any time: the run that used it last knows what
+    became of its write. An identity with a write of unknown outcome is retired, so that its slot is never overwritten
+    and can one day answer for it.
+    """
+
+    def __init__(self, fresh_name: Callable[[], str]) -> None:
+        self._fresh_name = fresh_name
+        self._free: list[Writer] = []
+        self.idle: set[str] = set()
+
+    def take(self) -> Writer:
+        try:
+            writer = self._free.pop()
+        except IndexError:
+            return Writer(self._fresh_name())
+        self.idle.discard(writer.name)
+        return writer
+
+    def give_back(self, writer: Writer) -> None:
+        self.idle.add(writer.name)
+        self._free.append(writer)
+
+    def fresh(self) -> Writer:
+        """
+        An identity for one write that must not share a slot with any other, such as a fence.
+        """
+        return Writer(self._fresh_name())
 
 
 @dataclass(slots=True)
@@ -80,7 +104,7 @@ class Site:
     profile: Profile
     rules: Rules
     policy: RetryPolicy
-    writer: Writer
+    writers: Writers
     observed: Callable[[], bool]
     skew: float = 5.0
     op_ttl: float = 604800.0

@@ -24,6 +24,7 @@ import base64
 import binascii
 import hashlib
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -242,15 +243,22 @@ def _unpack(text: str) -> tuple[Applied, ...]:
     return tuple([Applied(*record) for record in _RECORD.iter_unpack(data)])
 
 
-def keep_slots(slots: tuple[Slot, ...], mine: Slot, now: float) -> tuple[tuple[Slot, ...], int]:
+def keep_slots(
+    slots: tuple[Slot, ...], mine: Slot | None, now: float, idle: Collection[str] = ()
+) -> tuple[tuple[Slot, ...], int]:
     """
     The slots after a write of ``mine``, and how many had to go before their time.
+
+    ``idle`` are this process's identities with no write under way: nobody will ask for their slots.
     """
-    kept = [slot for slot in slots if slot.writer != mine.writer and now - slot.at < MESSAGE_LIFE]
-    over = len(kept) + 1 - MAX_SLOTS
+    own = mine.writer if mine is not None else ""
+    kept = [slot for slot in slots if slot.writer != own and now - slot.at < MESSAGE_LIFE and slot.writer not in idle]
+    if mine is not None:
+        kept.append(mine)
+    over = len(kept) - MAX_SLOTS
     if over > 0:
         kept = sorted(kept, key=lambda slot: slot.at)[over:]
-    return (*kept, mine), max(over, 0)
+    return tuple(kept), max(over, 0)
 
 
 def keep_ops(ops: tuple[Applied, ...], now: float, window: float, room: int) -> tuple[Applied, ...]:

@@ -19,7 +19,7 @@ from toolkit.core.model import ABSENT, Reply, Write
 from toolkit.core.notes import Attempt, committed_fields, conflict_fields, gave_up_fields, unknown_fields
 from toolkit.core.seen import Seen
 from toolkit.core.settle import Sent, Settled, backoff, read, settle
-from toolkit.core.site import Site, rpc_timeout, unavailable
+from toolkit.core.site import Site, Writer, rpc_timeout, unavailable
 from toolkit.core.stamp import WriteId
 from toolkit.core.steps import Chance, Instant, Now, Pause, Put, Steps
 from toolkit.errors import (
@@ -59,6 +59,7 @@ class KeyWriter:
         self.answers: Answers = []
         self.flight: Flight | None = None
         self.receipted = False
+        self.writer = Writer("")
         self.losses = 0
         self.failures = 0
         self.attempt = Attempt()
@@ -68,10 +69,13 @@ class KeyWriter:
         """
         Serve every job that ``take`` hands over until none is left; each is answered exactly once.
         """
+        self.writer = self.site.writers.take()
         try:
             yield from self._serve()
         except StateError as error:
             yield from self._fail_all(error)
+        if not self.receipted:
+            self.site.writers.give_back(self.writer)
         return self.answers
 
     def _serve(self) -> Steps[None]:
@@ -176,9 +180,9 @@ class KeyWriter:
         """
         if self.receipted:
             # Somebody holds a receipt for the slot of the last write: leave that slot alone.
-            self.site.writer.rotate()
+            self.writer = self.site.writers.take()
             self.receipted = False
-        write_id = self.site.writer.next_id()
+        write_id = self.writer.next_id()
         write = self._compose(seen, batch, write_id, now)
         if isinstance(write, ValueTooLargeError):
             return (yield from self._too_large(seen, write))
@@ -205,7 +209,8 @@ class KeyWriter:
 
     def _compose(self, seen: Seen, batch: Batch, write_id: WriteId, now: Instant) -> Write | ValueTooLargeError | None:
         working, rules = batch.working, self.site.rules
-        data, expires = payload(seen, working, write_id, now.wall, envelope=rules.envelope)
+        idle = self.site.writers.idle
+        data, expires = payload(seen, working, write_id, now.wall, envelope=rules.envelope, idle=idle)
         if seen.plain and seen.value == working.value and type(seen.value) is type(working.value):
             return None  # a bare value has nothing that could tell this write from none
         limit = limit_of(self.site.profile)
@@ -257,7 +262,7 @@ class KeyWriter:
     def _unknown(self, batch: Batch, now: Instant) -> Steps[None]:
         assert self.flight is not None
         receipt = self.flight.receipt
-        self.site.writer.rotate()
+        self.receipted = True
         for job, result in zip(self.jobs, batch.results, strict=True):
             self.answers.append((job, result if isinstance(result, Failed) else Failed(unknown_error(receipt))))
         jobs, attempt = self.jobs, self.attempt

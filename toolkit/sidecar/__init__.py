@@ -14,7 +14,7 @@ from toolkit.sidecar.errors import (
     SidecarVersionError,
 )
 from toolkit.sidecar.ports import free_ports
-from toolkit.sidecar.resources import check_directory, component
+from toolkit.sidecar.resources import component, read_resources
 from toolkit.sidecar.sidecar import Sidecar
 
 __all__ = [
@@ -30,8 +30,8 @@ __all__ = [
     "SidecarError",
     "SidecarNotFoundError",
     "SidecarVersionError",
-    "check_directory",
     "component",
     "find",
     "free_ports",
+    "read_resources",
 ]

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from toolkit.sidecar.errors import SidecarNotFoundError, SidecarVersionError
-from toolkit.sidecar.module import cache_directory, checkout_directory
+from toolkit.sidecar.module import cache_directory, checkout_directory, has_sources, source_hash
 
 ENVIRONMENT: Final = "OCC_DAPRD"
 SUPPORTED: Final = ">=1.16,<2"
 TESTED: Final = "1.18.2"
+# Beside binaries that were built here: the key of their sources.
+STAMP: Final = "SOURCES"
 _MINIMUM: Final = (1, 16)
 _LIMIT: Final = (2,)
 # The history of a workflow is guarded by an ETag from here on, and the actor host speaks gRPC.
@@ -100,7 +102,8 @@ def _places() -> Iterator[tuple[str, Path]]:
     checkout = checkout_directory()
     if checkout is not None:
         yield ".sidecar/bin of the checkout", checkout / ".sidecar" / "bin"
-    yield "the user's cache", cache_directory()
+    if has_sources():
+        yield "the user's cache", cache_directory()
 
 
 def find() -> Binaries:
@@ -118,7 +121,14 @@ def find() -> Binaries:
         daprd = directory / "daprd"
         if not _runnable(daprd):
             continue
-        version = version_of(daprd)
+        if _outdated(directory):
+            passed_over.append(f"{daprd} was built from older sources")
+            continue
+        try:
+            version = version_of(daprd)
+        except SidecarNotFoundError as error:
+            passed_over.append(str(error))
+            continue
         if supported(version):
             return _binaries(daprd, version, origin)
         passed_over.append(f"{daprd} is {version}, supported is {SUPPORTED}")
@@ -149,6 +159,11 @@ def _binaries(daprd: Path, version: str, origin: str) -> Binaries:
 
 def _first(directories: list[Path], name: str) -> Path | None:
     return next((directory / name for directory in directories if _runnable(directory / name)), None)
+
+
+def _outdated(directory: Path) -> bool:
+    stamp = directory / STAMP
+    return has_sources() and stamp.is_file() and stamp.read_text(encoding="utf-8").strip() != source_hash()
 
 
 def _runnable(path: Path) -> bool:

@@ -31,11 +31,21 @@ def module_directory() -> Path:
     """
     The Go module that builds the sidecar.
     """
+    if not has_sources():
+        raise SidecarBuildError(f"the sources of the sidecar are missing: there is no {_module() / 'go.mod'}")
+    return _module()
+
+
+def has_sources() -> bool:
+    """
+    Whether the sources are here at all; a repackaged toolkit may have dropped them.
+    """
+    return (_module() / "go.mod").is_file()
+
+
+def _module() -> Path:
     checkout = checkout_directory()
-    directory = _INSTALLED if checkout is None else checkout / "sidecar"
-    if not (directory / "go.mod").is_file():
-        raise SidecarBuildError(f"the sources of the sidecar are missing: there is no {directory / 'go.mod'}")
-    return directory
+    return _INSTALLED if checkout is None else checkout / "sidecar"
 
 
 def source_hash() -> str:

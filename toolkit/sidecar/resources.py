@@ -7,6 +7,7 @@ daprd reports a broken component file in the middle of its log, by the file alon
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
@@ -86,22 +87,36 @@ def _name(resource: Resource) -> str:
     return "".join(char if char.isalnum() or char in "-." else "-" for char in name)
 
 
-def check_directory(directory: Path) -> tuple[Resource, ...]:
+@dataclass(frozen=True, slots=True)
+class Checked:
     """
-    Read every resource file of a directory; the first problem is a ``ComponentFileError`` with file and line.
+    Resource paths that daprd will read, and what was found in them.
+
+    Attributes:
+        directories: To be given to daprd as they are.
+        resources: What the single files hold, to be written into a directory of their own.
     """
-    if not directory.exists():
-        raise ComponentFileError(directory, 0, "there is no such resources directory")
-    if not directory.is_dir():
-        raise ComponentFileError(directory, 0, "is a file; give the directory that holds the component files")
-    files = sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES and path.is_file())
-    found = tuple(resource for path in files for resource in read_resources(path))
-    if not any(resource.get("kind") == "Component" for resource in found):
-        raise ComponentFileError(
-            directory, 0, "holds no Dapr component (*.yaml or *.yml with kind: Component)"
-        )
-    _check_names(files)
-    return found
+
+    directories: tuple[Path, ...]
+    resources: tuple[Resource, ...]
+
+
+def check(paths: Sequence[Path]) -> Checked:
+    """
+    Read every resource file of these directories and files; the first problem is a ``ComponentFileError``.
+    """
+    directories = tuple(path for path in paths if path.is_dir())
+    single = tuple(path for path in paths if not path.is_dir())
+    inside = [file for directory in directories for file in _files(directory)]
+    found = {file: read_resources(file) for file in (*inside, *single)}
+    _check_names(found)
+    if paths and not any(resource.get("kind") == "Component" for all_of in found.values() for resource in all_of):
+        raise ComponentFileError(paths[0], 0, "holds no Dapr component (*.yaml or *.yml with kind: Component)")
+    return Checked(directories, tuple(resource for file in single for resource in found[file]))
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES and path.is_file())
 
 
 def read_resources(path: Path) -> tuple[Resource, ...]:
@@ -110,6 +125,8 @@ def read_resources(path: Path) -> tuple[Resource, ...]:
     """
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ComponentFileError(path, 0, "there is no such file or directory") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ComponentFileError(path, 0, f"cannot be read: {error}") from error
     return tuple(resource for _, resource in _documents(path, text))
@@ -169,16 +186,19 @@ def _check_component(path: Path, line: int, spec: Mapping[str, object]) -> None:
             raise ComponentFileError(path, line, "has an entry in spec.metadata without a name")
 
 
-def _check_names(files: Sequence[Path]) -> None:
+def _check_names(found: Mapping[Path, Sequence[Resource]]) -> None:
     """
     Refuse two components of one name: daprd keeps one of them and drops the other.
+
+    Components with scopes are left out: the same name for another app is how one directory serves several apps.
     """
     seen: dict[str, Path] = {}
-    for path in files:
-        for resource in read_resources(path):
+    for path, resources in found.items():
+        for resource in resources:
             if resource.get("kind") != "Component" or resource.get("scopes"):
                 continue
             name = str(resource["metadata"]["name"])
             if name in seen:
-                raise ComponentFileError(path, 0, f"names its component {name!r}, as {seen[name].name} does")
+                other = seen[name].name
+                raise ComponentFileError(path, 0, f"names its component {name!r}, as {other} does: Dapr keeps one")
             seen[name] = path

@@ -21,7 +21,7 @@ from toolkit.sidecar.control_plane import ControlPlane
 from toolkit.sidecar.errors import ProcessStartError
 from toolkit.sidecar.ports import PORT_ATTEMPTS, PORT_TAKEN, free_ports
 from toolkit.sidecar.process import ProcessSet, signal_group, tail, wait_until
-from toolkit.sidecar.resources import Resource, check_directory, default_component, write_resources
+from toolkit.sidecar.resources import Resource, check, default_component, write_resources
 
 _LOOPBACK: Final = "127.0.0.1"
 
@@ -38,7 +38,7 @@ class Sidecar:
 
     Args:
         components: Dapr resources as dictionaries.
-        resources: Directories of YAML files, checked before daprd reads them.
+        resources: YAML files and directories of them, checked before daprd reads them.
         app_id: The app id; keys are prefixed with it.
         app_port: The port on which the app listens, when Dapr is to call it.
         app_protocol: ``http`` or ``grpc``.
@@ -78,7 +78,8 @@ class Sidecar:
         self.http_port = 0
         self._components = tuple(components)
         given = (resources,) if isinstance(resources, str | Path) else tuple(resources)
-        self._directories = tuple(Path(directory) for directory in given)
+        self._resources = tuple(Path(path) for path in given)
+        self._directories: tuple[Path, ...] = ()
         self._app_protocol = app_protocol
         self._workflows = workflows
         self._control_plane = control_plane
@@ -99,8 +100,8 @@ class Sidecar:
         if self._directory is not None:
             raise RuntimeError("this sidecar runs already; use restart(), or make another one")
         with contextlib.ExitStack() as stack:
-            for directory in self._directories:
-                check_directory(directory)
+            checked = check(self._resources)
+            self._directories = checked.directories
             binaries = self._binaries = self._binaries or find()
             directory = Path(tempfile.mkdtemp(prefix="occ-sidecar-"))
             stack.callback(self._forget_directory)
@@ -110,7 +111,7 @@ class Sidecar:
             if self._workflows and self._control_plane is None:
                 self._control_plane = stack.enter_context(ControlPlane(binaries=binaries))
                 stack.callback(self._forget_control_plane)
-            self._write_files(directory)
+            self._write_files(directory, (*checked.resources, *self._components))
             self._start_on_free_ports(directory)
             self._stack = stack.pop_all()
         return self
@@ -258,10 +259,11 @@ class Sidecar:
             raise RuntimeError("the sidecar does not run: enter it first")
         return self._process
 
-    def _write_files(self, directory: Path) -> None:
-        if self._components or not self._directories:
-            components = self._components or (default_component(directory),)
-            write_resources(components, directory / "resources")
+    def _write_files(self, directory: Path, resources: Sequence[Resource]) -> None:
+        if not resources and not self._directories:
+            resources = (default_component(directory),)
+        if resources:
+            write_resources(resources, directory / "resources")
         if self._config is None:
             settings = {"component": "sqlite", "version": "v1", "configuration": _name_resolution(directory)}
             own = {
