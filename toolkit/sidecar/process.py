@@ -113,8 +113,9 @@ class ProcessSet:
     Not thread-safe: one thread starts and stops; signals may come from any.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, logs: Mapping[str, Path] | None = None) -> None:
         self._directory = directory
+        self._logs = dict(logs or {})
         self._watchdog: Watchdog | None = None
         self._running: list[subprocess.Popen[bytes]] = []
 
@@ -129,7 +130,10 @@ class ProcessSet:
         self.close()
 
     def log_path(self, name: str) -> Path:
-        return self._directory / f"{name}.log"
+        """
+        Where the output of the process of this name goes.
+        """
+        return self._logs.get(name) or self._directory / f"{name}.log"
 
     def start(
         self,

@@ -110,8 +110,12 @@ def check(paths: Sequence[Path]) -> Checked:
     inside = [file for directory in directories for file in _files(directory)]
     found = {file: read_resources(file) for file in (*inside, *single)}
     _check_names(found)
-    if paths and not any(resource.get("kind") == "Component" for all_of in found.values() for resource in all_of):
-        raise ComponentFileError(paths[0], 0, "holds no Dapr component (*.yaml or *.yml with kind: Component)")
+    if paths and not any(
+        resource.get("kind") == "Component" for all_of in found.values() for resource in all_of
+    ):
+        raise ComponentFileError(
+            paths[0], 0, "holds no Dapr component (*.yaml or *.yml with kind: Component)"
+        )
     return Checked(directories, tuple(resource for file in single for resource in found[file]))
 
 
@@ -200,5 +204,7 @@ def _check_names(found: Mapping[Path, Sequence[Resource]]) -> None:
             name = str(resource["metadata"]["name"])
             if name in seen:
                 other = seen[name].name
-                raise ComponentFileError(path, 0, f"names its component {name!r}, as {other} does: Dapr keeps one")
+                raise ComponentFileError(
+                    path, 0, f"names its component {name!r}, as {other} does: Dapr keeps one"
+                )
             seen[name] = path

@@ -50,6 +50,8 @@ class Sidecar:
         env: More environment variables for daprd, e.g. for the secret store ``local.env``.
         binaries: What ``find`` or ``ensure`` returned; by default ``find()``.
         arguments: More arguments for daprd.
+        log_level: debug, info, warn or error.
+        keep_log: Where to keep daprd's log; by default it goes with the working directory.
         startup_timeout: Seconds until the sidecar has to be ready.
     """
 
@@ -69,6 +71,7 @@ class Sidecar:
         binaries: Binaries | None = None,
         arguments: Sequence[str] = (),
         log_level: str = "info",
+        keep_log: Path | str | None = None,
         startup_timeout: float = 30.0,
     ) -> None:
         self.app_id = app_id
@@ -88,6 +91,7 @@ class Sidecar:
         self._binaries = binaries
         self._arguments = tuple(arguments)
         self._log_level = log_level
+        self._logs = {} if keep_log is None else {"daprd": Path(keep_log).absolute()}
         self._startup_timeout = startup_timeout
         self._stack = contextlib.ExitStack()
         self._directory: Path | None = None
@@ -107,12 +111,12 @@ class Sidecar:
             stack.callback(self._forget_directory)
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
             self._directory = directory
-            self._processes = stack.enter_context(ProcessSet(directory))
+            self._processes = stack.enter_context(ProcessSet(directory, logs=self._logs))
             if self._workflows and self._control_plane is None:
                 self._control_plane = stack.enter_context(ControlPlane(binaries=binaries))
                 stack.callback(self._forget_control_plane)
             self._write_files(directory, (*checked.resources, *self._components))
-            self._start_on_free_ports(directory)
+            self._start_on_free_ports()
             self._stack = stack.pop_all()
         return self
 
@@ -203,7 +207,10 @@ class Sidecar:
 
     @property
     def log_path(self) -> Path:
-        return self.directory / "daprd.log"
+        """
+        Where daprd's log is.
+        """
+        return self._owned().log_path("daprd")
 
     def log_tail(self, lines: int = 20) -> str:
         """
@@ -274,7 +281,7 @@ class Sidecar:
             }
             write_resources([own], directory / "config")
 
-    def _start_on_free_ports(self, directory: Path) -> None:
+    def _start_on_free_ports(self) -> None:
         for attempt in range(1, PORT_ATTEMPTS + 1):
             self._ports = free_ports(4)
             self.grpc_port, self.http_port = self._ports[:2]
@@ -283,7 +290,7 @@ class Sidecar:
             except ProcessStartError as error:
                 if attempt == PORT_ATTEMPTS or not PORT_TAKEN.search(error.log_tail):
                     raise
-                (directory / "daprd.log").unlink(missing_ok=True)
+                self.log_path.unlink(missing_ok=True)
             else:
                 return
 

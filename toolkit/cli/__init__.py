@@ -1,0 +1,42 @@
+"""
+The command ``occ``: one thin module per command, imported when it is used.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+app = typer.Typer(
+    name="occ",
+    help="Optimistic concurrency on Dapr state: run a sidecar, watch conflicts, read their log.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _root() -> None:
+    # With a callback a single command stays a subcommand: `occ run`, not `occ`.
+    return
+
+
+def _mount_run() -> None:
+    from toolkit.cli import run
+
+    app.command("run", context_settings=run.CONTEXT, epilog=run.EPILOG)(run.run)
+
+
+_mount_run()
+
+
+def main() -> None:
+    """
+    Run the command line; Ctrl-C is exit code 130, as in a shell.
+    """
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
