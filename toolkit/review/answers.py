@@ -4,6 +4,7 @@ What the commands answer, as plain data: the JSON of ``--json`` and the rows of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from toolkit.review.axis import text_of
@@ -120,7 +121,7 @@ def ranked(rows: list[KeyTally], by: str, limit: int) -> list[KeyTally]:
     """
     The first *limit* tallies by lost time, losses, give-ups or conflict rate; ties by name.
     """
-    keys = {
+    keys: dict[str, Callable[[KeyTally], float]] = {
         "lost": lambda row: row.lost_s,
         "losses": lambda row: row.losses,
         "gave_up": lambda row: row.gave_up,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
 
 import msgspec
 
@@ -140,7 +140,7 @@ def open_binary(name: str) -> IO[bytes]:
     if head:
         raw.seek(0)
     if head[:2] == b"\x1f\x8b":
-        return gzip.open(raw)
+        return cast("IO[bytes]", gzip.open(raw))
     if head == b"\x28\xb5\x2f\xfd":
         return _open_zstd(raw, name)
     return raw
@@ -154,8 +154,7 @@ def _open_zstd(raw: IO[bytes], name: str) -> IO[bytes]:
         raise InputError(
             f"{name} is compressed with zstd: pip install zstandard, or unpack it first"
         ) from None
-    reader: io.BufferedIOBase = zstandard.ZstdDecompressor().stream_reader(raw)
-    return io.BufferedReader(reader)  # type: ignore[arg-type]
+    return cast("IO[bytes]", io.BufferedReader(cast("Any", zstandard.ZstdDecompressor().stream_reader(raw))))
 
 
 class Source:
@@ -199,7 +198,9 @@ class Source:
         try:
             chunk = self._file.read(size)
         except (EOFError, OSError, zlib.error) as error:
-            self._intake.problems.append(f"{self.name}: {error or 'ends in the middle'}; read up to there")
+            self._intake.problems.append(
+                f"{self.name}: {str(error) or 'ends in the middle'}; read up to there"
+            )
             return b""
         if self._left is not None:
             self._left -= len(chunk)
