@@ -5,6 +5,7 @@ The table of profiles and the writes that are worded by it.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from toolkit.core.model import Write
 from toolkit.errors import UnsafeStoreError
 from toolkit.stores import Profile, aliases, cas_write, create_write, find, profiles, ttl_seconds
+from toolkit.stores.docs import TARGET, main, page
 
 ALL = list(profiles.values())
 REDIS = find("state.redis")
@@ -154,3 +156,23 @@ def test_a_ttl_that_is_none_is_refused(ttl: float) -> None:
     """
     with pytest.raises(ValueError, match="positive"):
         ttl_seconds(SQLITE, ttl)
+
+
+def test_the_reference_page_is_up_to_date() -> None:
+    """
+    The published table is the one the profiles and the evidence give.
+    """
+    root = Path(__file__).parents[2]
+    assert page() == (root / TARGET).read_text(encoding="utf-8"), "run python -m toolkit.stores.docs"
+
+
+def test_the_check_of_the_reference_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Missing and stale pages are told, a written one is fine.
+    """
+    monkeypatch.chdir(tmp_path)
+    assert 1 == main(["--check"])
+    assert 0 == main([])
+    assert 0 == main(["--check"])
+    TARGET.write_text("old")
+    assert 1 == main(["--check"])

@@ -5,16 +5,20 @@ The ground the probes stand on: scratch keys that are remembered and removed, an
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from toolkit.core.model import Reply
 from toolkit.doctor.wire import Concurrency, Found, Op, Wire
 from toolkit.stores import Call, Profile, Verdict, classify
 from toolkit.stores._evidence import Fact
 
-PREFIX = "_occ-doctor-"
+PREFIX: Final = "_occ-doctor-"
+
+_ETAGS: Final = re.compile(r"\b(current|expect)=[^\s,]+")
 
 
 class ProbeError(Exception):
@@ -111,9 +115,10 @@ class Bench:
 
     def tidy(self, text: str) -> str:
         """
-        Take the random part of keys out of a text, so that two runs read alike.
+        Take the random part of keys and ETags out of a text, so that two runs read alike.
         """
-        return " ".join(text.replace(self.run, "RUN").split())[:300]
+        words = " ".join(text.replace(self.run, "RUN").split())
+        return _ETAGS.sub(r"\1=ETAG", words)[:300]
 
     def clean(self) -> list[str]:
         """

@@ -121,6 +121,7 @@ REDIS: Final = Profile(
     conflict_needs_text=("failed to set key", "failed to delete"),
     multi_conflict_texts=("failed to set key", "failed to delete"),
     reads="strong on the master; after a failover an acknowledged write can be gone",
+    evidence="live",
     cautions=(
         (
             "Redis applies the rest of a transaction when one of its operations is refused, so the toolkit commits "

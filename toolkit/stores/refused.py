@@ -26,6 +26,7 @@ ETCD_V2: Final = Profile(
     send_ttl="never",
     invalid_texts=("duplicate key given in txn request",),
     reads="linearizable",
+    evidence="live",
     reasons=(
         "The component acknowledges writes it did not make: of 320 increments answered OK, 98 to 144 were stored.",
         "Several writers with one ETag are answered OK, and so are several creators of one key.",
@@ -33,7 +34,7 @@ ETCD_V2: Final = Profile(
     ),
 )
 
-ETCD_V1: Final = replace(ETCD_V2, version="v1", shows_ttl=False)
+ETCD_V1: Final = replace(ETCD_V2, version="v1", shows_ttl=False, evidence="source")
 
 COCKROACHDB_V1: Final = Profile(
     "state.cockroachdb",

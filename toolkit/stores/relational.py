@@ -23,7 +23,7 @@ IN_MEMORY: Final = Profile(
     native="truthful",
     bulk_pays=True,
     shows_ttl=True,
-    evidence="source",
+    evidence="live",
     cautions=(
         "The data lives in the sidecar: it is gone when the sidecar stops. For tests and development.",
     ),
@@ -38,6 +38,7 @@ SQLITE: Final = Profile(
     bulk_false_missing=True,
     shows_ttl=True,
     retryable_texts=("database is locked", "SQLITE_BUSY"),
+    evidence="live",
     cautions=("One file on one machine: every sidecar that shares it must run there.", RESTORE),
 )
 
@@ -55,6 +56,7 @@ POSTGRESQL_V1: Final = Profile(
     malformed_etag="INVALID_ARGUMENT",
     create_texts=("no item was updated",),
     retryable_texts=_POSTGRESQL_TEXTS,
+    evidence="live",
     cautions=(
         (
             "The ETag is a 32-bit transaction id: it wraps after four billion transactions and a restore renumbers it. "
@@ -74,6 +76,7 @@ POSTGRESQL_V2: Final = replace(
 COCKROACHDB_V2: Final = replace(
     POSTGRESQL_V2,
     type="state.cockroachdb",
+    evidence="source",
     cautions=(
         (
             "Measured on PostgreSQL in the place of CockroachDB: the component is the same, the database is serializable "
@@ -86,6 +89,7 @@ COCKROACHDB_V2: Final = replace(
 YUGABYTEDB: Final = replace(
     POSTGRESQL_V2,
     type="state.yugabytedb",
+    evidence="source",
     cautions=(
         "Known from the source of the component it shares with PostgreSQL v2.",
         *POSTGRESQL_V2.cautions,
@@ -106,6 +110,7 @@ MYSQL: Final = Profile(
     case_insensitive_keys=True,
     create_texts=("Error 1062",),
     retryable_texts=("Error 1213", "Error 1205"),
+    evidence="live",
     cautions=(
         (
             "Keys that differ only in case are one key, with the usual collation; a key has at most 255 characters with "
