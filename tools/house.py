@@ -49,15 +49,14 @@ def name_of(path: Path) -> str:
 
 def functions(tree: ast.Module) -> Iterator[tuple[str, int, int]]:
     """
-    Yield each function's name, first line and length; its docstring does not count.
+    Yield each function's name, first line and length; its signature and its docstring do not count.
     """
     for node in ast.walk(tree):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
-        length = (node.end_lineno or node.lineno) - node.lineno + 1
-        first = node.body[0]
-        if ast.get_docstring(node, clean=False) is not None:
-            length -= (first.end_lineno or first.lineno) - first.lineno + 1
+        documented = ast.get_docstring(node, clean=False) is not None
+        body = node.body[1:] if documented else node.body
+        length = (body[-1].end_lineno or body[-1].lineno) - body[0].lineno + 1 if body else 0
         yield node.name, node.lineno, length
 
 
