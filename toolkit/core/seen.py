@@ -11,6 +11,7 @@ from typing import Any, Final
 from toolkit.core.model import ABSENT, Absent, ETag, Row
 from toolkit.core.stamp import ABSENT_INCARNATION, FORMAT, Stamp, parse
 from toolkit.core.value import RESERVED, decode, digest
+from toolkit.errors import CorruptValueError
 
 _UNSAFE: Final = re.compile(r"[^0-9A-Za-z_.-]")
 
@@ -80,7 +81,14 @@ class Seen:
         return ETag(self.version_text()) if self.exists(now) else ABSENT
 
     def digest(self) -> str:
-        return digest(self.value if self.plain else self.members)
+        return _digest(self.value if self.plain else self.members, self.key)
+
+
+def _digest(value: Any, key: str) -> str:
+    try:
+        return digest(value)
+    except RecursionError as error:
+        raise CorruptValueError(f"key {key!r}: the stored value is nested too deeply to work with", key=key) from error
 
 
 def _percent(match: re.Match[str]) -> str:
@@ -103,7 +111,7 @@ def see(key: str, row: Row) -> Seen:
     if raw is None:
         return Seen(key, row, body, body, None, valid=False, plain=False)
     stamp = parse(raw, key)
-    valid = stamp.format == FORMAT and stamp.digest == digest(body)
+    valid = stamp.format == FORMAT and stamp.digest == _digest(body, key)
     return Seen(key, row, body, _value_of(body, stamp), stamp, valid=valid, plain=False)
 
 

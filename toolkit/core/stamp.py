@@ -173,7 +173,7 @@ def parse(raw: Any, key: str) -> Stamp:
         if number != FORMAT:
             return _parse_later(raw, number)
         return _parse_first(raw)
-    except (KeyError, TypeError, ValueError, AttributeError, binascii.Error, struct.error) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, binascii.Error, struct.error) as error:
         raise CorruptValueError(
             f"key {key!r}: its {'_occ'!r} member is not a stamp of this toolkit; the value was left as it is. "
             f"Look at it with `occ inspect`, drop the stamp with `occ strip`",

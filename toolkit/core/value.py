@@ -16,6 +16,8 @@ from toolkit.errors import CorruptValueError, UnencodableValueError
 # The one member of a stored object that belongs to the toolkit. No `$`: MongoDB evaluates such names.
 RESERVED: Final = "_occ"
 
+_TOO_DEEP: Final = "it is nested too deeply"
+
 _encoder = msgspec.json.Encoder()
 _canonical_encoder = msgspec.json.Encoder(order="sorted")
 _decoder = msgspec.json.Decoder()
@@ -31,13 +33,20 @@ def plain(value: Any, key: str, path: str = "") -> Any:
     Raises:
         UnencodableValueError: Names the key, the place inside the value, and what stands there.
     """
+    try:
+        return _plain(value, key, path)
+    except RecursionError as error:
+        raise UnencodableValueError(f"key {key!r}: the value cannot be stored: {_TOO_DEEP}", key=key) from error
+
+
+def _plain(value: Any, key: str, path: str) -> Any:
     kind = type(value)
     if kind is str or kind is int or kind is bool or value is None:
         return value
     if kind is dict:
-        return {_member(name, key, path): plain(item, key, _join(path, name)) for name, item in value.items()}
+        return {_member(name, key, path): _plain(item, key, _join(path, name)) for name, item in value.items()}
     if kind is list or kind is tuple:
-        return [plain(item, key, f"{path}[{index}]") for index, item in enumerate(value)]
+        return [_plain(item, key, f"{path}[{index}]") for index, item in enumerate(value)]
     if kind is float:
         if math.isfinite(value):
             return value
@@ -48,7 +57,7 @@ def plain(value: Any, key: str, path: str = "") -> Any:
 def _plain_subclass(value: Any, key: str, path: str) -> Any:
     for base in (str, bool, int, float, dict, list, tuple):
         if isinstance(value, base):
-            return plain(base(value), key, path)
+            return _plain(base(value), key, path)
     what = f"a {type(value).__name__} is not JSON; convert it, or use store.typed(...)"
     raise UnencodableValueError(_refusal(key, path, what), key=key)
 
@@ -78,8 +87,11 @@ def encode(value: Any, key: str) -> bytes:
     """
     try:
         return _encoder.encode(value)
-    except (UnicodeEncodeError, RecursionError) as error:
-        what = "a string holds a lone surrogate" if isinstance(error, UnicodeEncodeError) else "it is nested too deeply"
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UnicodeEncodeError):
+            what = "a string holds a lone surrogate"
+        else:
+            what = "an integer has too many digits" if isinstance(error, ValueError) else _TOO_DEEP
         raise UnencodableValueError(f"key {key!r}: the value cannot be stored: {what}", key=key) from error
 
 
@@ -92,7 +104,7 @@ def decode(data: bytes, key: str) -> Any:
     """
     try:
         return _decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise CorruptValueError(
             f"key {key!r}: the {len(data)} stored bytes are not JSON; write it again as JSON with the tool that wrote it",
             key=key,
