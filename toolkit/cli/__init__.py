@@ -29,7 +29,14 @@ def _mount_run() -> None:
     app.command("run", context_settings=run.CONTEXT, epilog=run.EPILOG)(run.run)
 
 
+def _mount_log() -> None:
+    from toolkit.cli import log
+
+    app.add_typer(log.app, name="log")
+
+
 _mount_run()
+_mount_log()
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -64,7 +64,7 @@ class Totals:
         for name, value in vars(other).items():
             mine = getattr(self, name)
             if isinstance(value, defaultdict):
-                for key, count in value.items():
+                for key, count in cast("defaultdict[str, float]", value).items():
                     mine[key] += count
             elif name == "least_sample":
                 self.least_sample = min(mine, value)

@@ -44,6 +44,21 @@ def moment(text: str, now: datetime | None = None) -> float:
     return seconds
 
 
+def seconds_in(text: str) -> float:
+    """
+    Read ``100ms``, ``10s``, ``5m``, ``1h`` or a number of seconds.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    if found := _AGO.fullmatch(text.strip()):
+        return float(found[1]) * _UNITS[found[2]]
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{text!r} is no length of time: write 100ms, 10s, 5m or 1h") from None
+
+
 def conditions(pairs: Sequence[str]) -> dict[str, str]:
     """
     Read ``name=value`` conditions; a value may be a glob.

@@ -24,7 +24,7 @@ GROUPS: Final = {
     "store": "store",
     "inst": "inst",
 }
-SPARKS: Final = 32
+SPARKS: Final = 16
 _KNOWN: Final = frozenset(EVENT_NAMES)
 
 
@@ -248,14 +248,14 @@ class RateCounter:
         intake, count, good, kept = self.intake, self._count, 0, 0
         for line in lines:
             try:
-                record = read(line)
+                record: Any = read(line)
             except (msgspec.DecodeError, RecursionError):
                 classify(line, intake)
                 continue
             if record is None:
                 good += 1
                 continue
-            event = record.event if slim else record.name
+            event: str = record.event if slim else record.name
             if event not in _KNOWN:
                 classify(line, intake)
                 continue

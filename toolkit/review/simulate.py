@@ -68,6 +68,36 @@ class Truth:
     won_at: Counter[int] = field(default_factory=Counter[int])
     lost_at: Counter[int] = field(default_factory=Counter[int])
 
+    def as_dict(self) -> dict[str, Any]:
+        """
+        The truth as plain data.
+        """
+        ranked = sorted(self.losses, key=lambda key: (-self.lost_s_by_key[key], key))
+        return {
+            "committed": self.committed,
+            "conflicts": self.conflicts,
+            "gave_up": self.gave_up,
+            "lost_s": round(self.lost_s, 6),
+            "hottest": ranked[0] if ranked else None,
+            "keys": [
+                {
+                    "key": key,
+                    "lost": self.losses[key],
+                    "won": self.wins[key],
+                    "lost_s": round(self.lost_s_by_key[key], 6),
+                }
+                for key in ranked
+            ],
+            "pairs": [
+                {"loser": loser, "winner": winner, "count": count}
+                for (loser, winner), count in sorted(self.pairs.items(), key=lambda item: (-item[1], item[0]))
+            ],
+            "attempts": [
+                {"attempt": k, "committed": self.won_at[k], "lost": self.lost_at[k]}
+                for k in sorted({*self.won_at, *self.lost_at})
+            ],
+        }
+
 
 @dataclass(slots=True)
 class _Call:

@@ -20,6 +20,7 @@ def write(
     *,
     title: str = "Conflict review",
     query: Query | None = None,
+    max_rows: int = 60,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
     """
