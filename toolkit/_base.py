@@ -58,8 +58,8 @@ class BaseStateStore:
         dapr: BaseDapr | None = None,
         address: str | None = None,
         api_token: TokenSource | None = None,
-        startup_timeout: float = 60.0,
-        access: AccessRule = Access.ALL,
+        startup_timeout: float | None = None,
+        access: AccessRule | None = None,
         retry: RetryPolicy | None = None,
         envelope: bool = False,
         op_window: float = 600,
@@ -74,11 +74,17 @@ class BaseStateStore:
         if not isinstance(name, str) or not name:
             raise TypeError(f"StateStore({name!r}): the name of a Dapr state store component, as text")
         self.name = name
-        self.startup_timeout, self.access = startup_timeout, access
+        if dapr is not None:
+            address = dapr._address if address is None else address
+            api_token = dapr._api_token if api_token is None else api_token
+            startup_timeout = dapr.startup_timeout if startup_timeout is None else startup_timeout
+            access = dapr.access if access is None else access
+        self.startup_timeout = 60.0 if startup_timeout is None else startup_timeout
+        self.access: AccessRule = Access.ALL if access is None else access
         self.retry = retry or RetryPolicy()
         self.envelope, self.op_window, self.op_ttl, self.lease = envelope, op_window, op_ttl, lease
         self.clock_skew, self.accept_unverified, self.last_write = clock_skew, accept_unverified, last_write
-        self._dapr, self._address, self._api_token = dapr, address, api_token
+        self._address, self._api_token = address, api_token
         self._profile_choice, self._port_choice = profile, port
         self._site: Site | None = None
         self._pid = 0

@@ -38,6 +38,7 @@ class StateStore(BaseStateStore):
 
     Args:
         name: The Dapr state store component.
+        dapr: A ``Dapr`` whose address, token, waiting time and access hold unless given here; the connection is its own.
         address: The sidecar; else from ``DAPR_GRPC_ENDPOINT`` or ``DAPR_RUNTIME_HOST`` and ``DAPR_GRPC_PORT``.
         api_token: A text, a path or a callable; else ``DAPR_API_TOKEN``.
         startup_timeout: Seconds to wait for a sidecar that comes late.
