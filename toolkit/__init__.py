@@ -15,6 +15,7 @@ from toolkit.errors import (
     InvalidValueError,
     NotFoundError,
     OperationIdReusedError,
+    OperationVoidedError,
     OperationWindowError,
     OutcomeUnknownError,
     RecordedError,
@@ -32,9 +33,11 @@ from toolkit.errors import (
     UnsafeStoreError,
     ValueTooLargeError,
 )
+from toolkit.facade import AsyncDapr, Dapr
 from toolkit.log import log_to
 from toolkit.store import AsyncStateStore, StateStore
 from toolkit.stores import Profile
+from toolkit.transaction import AsyncTransaction, Transaction, transactional
 
 __all__ = [
     "ABSENT",
@@ -45,10 +48,13 @@ __all__ = [
     "Access",
     "AccessDeniedError",
     "AlreadyExistsError",
+    "AsyncDapr",
     "AsyncStateStore",
+    "AsyncTransaction",
     "AttemptsExhaustedError",
     "ConflictError",
     "CorruptValueError",
+    "Dapr",
     "ETag",
     "Entry",
     "InvalidETagError",
@@ -56,6 +62,7 @@ __all__ = [
     "InvalidValueError",
     "NotFoundError",
     "OperationIdReusedError",
+    "OperationVoidedError",
     "OperationWindowError",
     "Outcome",
     "OutcomeUnknownError",
@@ -71,10 +78,12 @@ __all__ = [
     "StoreUnavailableError",
     "TTLUnsupportedError",
     "TooManyOperationsError",
+    "Transaction",
     "TransactionsUnsupportedError",
     "UnencodableValueError",
     "UnknownStoreError",
     "UnsafeStoreError",
     "ValueTooLargeError",
     "log_to",
+    "transactional",
 ]

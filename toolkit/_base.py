@@ -4,23 +4,31 @@ What both colours of a state store share: settings, checks, and the making of jo
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import os
 import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
+from toolkit._checks import check_change, check_key, check_op_id, check_ttl, name_of
 from toolkit.core.events import Event
 from toolkit.core.jobs import NO_DEFAULT, Job, Rules, Verb, check_value
 from toolkit.core.judge import Receipt
-from toolkit.core.model import CLEAR, DELETE, KEEP, TTL, Absent, Access, ETag, Marker, Reply, Write
+from toolkit.core.model import CLEAR, DELETE, KEEP, TTL, Access, Marker, Outcome, Reply, Write
 from toolkit.core.policy import RetryPolicy
+from toolkit.core.records import op_key
+from toolkit.core.resolve import outcome_on_key, resolve_receipt
 from toolkit.core.site import Site, Writers, refusal, shown
+from toolkit.core.snapshot import snapshot
 from toolkit.core.stamp import OpId
+from toolkit.core.steps import Steps
+from toolkit.core.transaction import Options, TxRun
+from toolkit.core.txreceipt import PREFIX as TX_RECEIPT
+from toolkit.core.txreceipt import TxReceipt, outcome_of_op, resolve_tx, void_op
 from toolkit.core.value import encode, plain
 from toolkit.errors import (
     AccessDeniedError,
@@ -44,6 +52,9 @@ AccessRule = Access | Mapping[str, Access]
 RECORD_PREFIXES: Final = ("_occ-tx-", "_occ-op-")
 
 _inside = threading.local()
+
+# Name of the transaction body under way in this thread or task.
+in_body: ContextVar[str | None] = ContextVar("occ_body", default=None)
 
 
 class BaseStateStore:
@@ -117,6 +128,9 @@ class BaseStateStore:
             observed=listening,
             skew=self.clock_skew,
             op_ttl=self.op_ttl,
+            lease=self.lease,
+            # A port of the user's own stands for a store he vouches for.
+            accept_unverified=self.accept_unverified or self._port_choice is not None,
         )
 
     def _choose_profile(self, component: Component) -> Profile:
@@ -155,6 +169,27 @@ class BaseStateStore:
                 f"read before the call, or use store.transact for several keys"
             )
         return site
+
+    def _writing(self, call: str) -> None:
+        """
+        A write beside ``tx`` would be done once per run of the body, and not undone.
+        """
+        body = in_body.get()
+        if body is not None:
+            raise RuntimeError(
+                f"{call} on store {self.name!r} inside the transaction body {body}: use tx, which is undone and re-run "
+                f"with it; to nest a body, call it with tx"
+            )
+
+    def check_in_transaction(self, key: str, right: Access, call: str) -> None:
+        """
+        What every ``tx`` call checks first.
+        """
+        site = self._live()
+        self._check_key(key, site)
+        if key.startswith(RECORD_PREFIXES):
+            raise InvalidKeyError(f"key {key!r}: this name belongs to the toolkit's transaction records", key=key)
+        self._require(key, right, call)
 
     def _check_key(self, key: str, site: Site) -> None:
         check_key(key)
@@ -203,8 +238,25 @@ class BaseStateStore:
 
     # -- jobs ------------------------------------------------------------------------------------------------------
 
+    def next_call_id(self) -> str:
+        """
+        What joins the log lines of one call.
+        """
+        return f"{self._call_prefix}{next(self._calls) & 0xFFFFFFFF:08x}"
+
+    def begin_transaction(self, options: Options) -> TxRun:
+        """
+        A run of a transaction on this store.
+        """
+        site = self._live()
+        self._writing("transact")
+        self._protected(site, options.label, "transact")
+        started = time.monotonic()
+        return TxRun(site, options, time.time(), started + options.budget, started)
+
     def _job(self, verb: Verb, key: str, right: Access, **parts: Any) -> Job:
         site = self._live()
+        self._writing(verb)
         self._check_key(key, site)
         if key.startswith(RECORD_PREFIXES):
             raise InvalidKeyError(f"key {key!r}: this name belongs to the toolkit's transaction records", key=key)
@@ -218,7 +270,7 @@ class BaseStateStore:
             started + self.retry.deadline,
             policy_attempts=self.retry.attempts,
             started=started,
-            call_id=f"{self._call_prefix}{next(self._calls) & 0xFFFFFFFF:08x}",
+            call_id=self.next_call_id(),
             label=parts.pop("label", verb),
             **parts,
         )
@@ -254,6 +306,7 @@ class BaseStateStore:
         The write of a store opened with ``last_write=True``.
         """
         site = self._live()
+        self._writing(call)
         self._check_key(key, site)
         self._require(key, right, call)
         if value is DELETE:
@@ -288,17 +341,35 @@ class BaseStateStore:
         self._require(key, Access.READ, call)
         return site
 
-    def _receipt(self, receipt: str) -> tuple[Site, Receipt, bool]:
+    def _resolving(self, receipt: str) -> Steps[Outcome]:
         site = self._live()
+        if receipt.startswith(TX_RECEIPT):
+            tx = TxReceipt.parse(receipt)
+            return resolve_tx(site, tx, self._deadline(), may_write=Access.WRITE in self._allowed(tx.record))
         parsed = Receipt.parse(receipt)
         self._require(parsed.key, Access.READ, "resolve")
-        return site, parsed, Access.WRITE in self._allowed(parsed.key)
+        may_write = Access.WRITE in self._allowed(parsed.key)
+        return resolve_receipt(site, parsed, self._deadline(), may_write=may_write)
 
-    def _asking(self, op_id: str, key: str | None) -> Site:
+    def _outcome(self, op_id: str, key: str | None) -> Steps[Outcome]:
         check_op_id(op_id)
         if key is None:
-            raise TypeError("outcome(op_id): name the key= of the single-key operation")
-        return self._reading(key, "outcome")
+            return outcome_of_op(self._live(), op_id, self._deadline())
+        return outcome_on_key(self._reading(key, "outcome"), key, op_id, self._deadline())
+
+    def _voiding(self, op_id: str) -> Steps[Outcome]:
+        site = self._live()
+        self._writing("void")
+        self._require(op_key(check_op_id(op_id)), Access.WRITE, "void")
+        self._protected(site, op_id, "void")
+        return void_op(site, op_id, self._deadline())
+
+    def _snapshotting(self, keys: Iterable[str]) -> Steps[Mapping[str, Any]]:
+        wanted = tuple(dict.fromkeys(keys))
+        site = self._live()
+        for key in wanted:
+            self._reading(key, "snapshot")
+        return snapshot(site, wanted, self._deadline())
 
 
 class _Guarded:
@@ -320,74 +391,6 @@ class _Guarded:
         if result is DELETE:
             self.removal()
         return result
-
-
-def check_key(key: str) -> None:
-    """
-    Refuse what Dapr refuses, before anything is sent.
-
-    Raises:
-        TypeError: The key is no text.
-        InvalidKeyError: It is empty or contains ``||``.
-    """
-    if not isinstance(key, str):
-        raise TypeError(f"a key is text, not {type(key).__name__}: {key!r}")
-    if not key:
-        raise InvalidKeyError("the key is empty; name the value", key=key)
-    if "||" in key:
-        raise InvalidKeyError(f"key {key!r}: '||' separates the app id from the key in Dapr; use another separator", key=key)
-
-
-def check_etag(etag: Any, call: str) -> ETag | Absent:
-    """
-    Refuse what would silently make a conditional call unconditional.
-    """
-    if isinstance(etag, ETag) or etag is Marker.ABSENT:
-        checked: ETag | Absent = etag
-        return checked
-    raise TypeError(f"{call}: etag must be an ETag or ABSENT, as entry.etag is; got {etag!r}. Use ETag.parse for text")
-
-
-def check_ttl(ttl: Any) -> None:
-    """
-    Refuse what is neither KEEP, CLEAR nor a positive number of seconds.
-    """
-    if ttl is KEEP or ttl is CLEAR:
-        return
-    if isinstance(ttl, bool) or not isinstance(ttl, int | float):
-        raise TypeError(f"ttl must be KEEP, CLEAR or a number of seconds, not {ttl!r}")
-    if not 0 < ttl < 1e10:
-        raise ValueError(f"ttl must be a positive number of seconds, not {ttl!r}")
-
-
-def check_op_id(op_id: Any) -> str:
-    """
-    Refuse an operation id that names nothing.
-    """
-    if not isinstance(op_id, str) or not op_id:
-        raise TypeError(f"op_id must be a non-empty text that names the intended effect, not {op_id!r}")
-    return op_id
-
-
-def check_change(change: Any) -> None:
-    """
-    Refuse what is not a plain function.
-    """
-    if not callable(change):
-        raise TypeError(f"change must be a function from the value to the new value, not {change!r}")
-    call = getattr(change, "__call__", None)  # noqa: B004  looks at the method of callable objects
-    if inspect.iscoroutinefunction(change) or inspect.iscoroutinefunction(call):
-        raise TypeError("change is async: it must be a plain function without I/O, in both colours")
-    if inspect.isgeneratorfunction(change) or inspect.isasyncgenfunction(change):
-        raise TypeError("change is a generator: it must return the new value")
-
-
-def name_of(fn: Callable[..., Any]) -> str:
-    """
-    A low-cardinality name for the log.
-    """
-    name = getattr(fn, "__qualname__", None) or getattr(getattr(fn, "func", None), "__qualname__", None)
-    return name or type(fn).__qualname__
 
 
 def _profile_from(choice: str) -> Profile:

@@ -17,6 +17,7 @@ activity.
     ├── OperationWindowError
     ├── ResultTooLargeError
     ├── RecordedError(type, message)
+    ├── OperationVoidedError
     ├── AccessDeniedError
     ├── InvalidValueError
     │   ├── InvalidKeyError (also ValueError)
@@ -168,6 +169,12 @@ class RecordedError(StateError):
     def __init__(self, type: str, message: str) -> None:
         super().__init__(f"{type}: {message}")
         self.type, self.message = type, message
+
+
+class OperationVoidedError(StateError):
+    """
+    The ``op_id`` was closed by ``store.void`` before any attempt committed; nothing was written and nothing ever will.
+    """
 
 
 class AccessDeniedError(StateError):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -16,16 +16,20 @@ import anyio.abc
 import sniffio
 
 from toolkit._background import Background
-from toolkit._base import BaseStateStore, check_etag
+from toolkit._base import BaseStateStore
+from toolkit._checks import check_etag
 from toolkit._drive import AsyncWorld, World, drive, drive_async
-from toolkit.combine import AsyncCombiner, Combiner
+from toolkit.combine import CANCEL_GRACE, AsyncCombiner, Combiner
 from toolkit.core.jobs import NO_DEFAULT
 from toolkit.core.model import CLEAR, DELETE, KEEP, TTL, Absent, Access, Entry, ETag, Outcome
 from toolkit.core.reading import read_entries, read_entry, value_of
-from toolkit.core.resolve import outcome_of, resolve_receipt
-from toolkit.core.settle import read
+from toolkit.core.policy import RetryPolicy
+from toolkit.core.steps import Steps
+from toolkit.core.transaction import Isolation, TxRun
+from toolkit.errors import StateError
 from toolkit.log import emit
 from toolkit.ports import AsyncStatePort, StatePort
+from toolkit.transaction import Settings, check_isolation, transact_async, transact_sync
 
 
 class StateStore(BaseStateStore):
@@ -228,8 +232,7 @@ class StateStore(BaseStateStore):
         Raises:
             ValueError: The text is not a receipt.
         """
-        site, parsed, may_write = self._receipt(receipt)
-        return drive(resolve_receipt(site, parsed, self._deadline(), may_write=may_write), self._world)
+        return drive(self._resolving(receipt), self._world)
 
     def outcome(self, op_id: str, *, key: str | None = None) -> Outcome:
         """
@@ -239,10 +242,72 @@ class StateStore(BaseStateStore):
             op_id: The id.
             key: The key of a single-key operation; ``None`` for a transaction.
         """
-        site = self._asking(op_id, key)
-        assert key is not None
-        seen = drive(read(site, key, self._deadline()), self._world)
-        return outcome_of(seen, op_id, time.time(), site.rules)
+        return drive(self._outcome(op_id, key), self._world)
+
+    # -- several keys ----------------------------------------------------------------------------------------------
+
+    def transact(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        op_id: str | None = None,
+        isolation: Isolation | None = None,
+        retry: RetryPolicy | None = None,
+        record_errors: tuple[type[BaseException], ...] = (),
+        **kwargs: Any,
+    ) -> Any:
+        """
+        Run ``fn(tx, *args, **kwargs)`` as one serializable transaction and return what it returned.
+
+        All its writes take effect or none, and only if no key it read or wrote has changed meanwhile; else ``fn`` runs
+        again, as a whole, on fresh data. It must have no effect but on ``tx``.
+
+        Args:
+            fn: The body, plain or decorated with ``@transactional``.
+            op_id: Names the intended effect; a repeat within ``op_ttl`` returns the first result without running ``fn``.
+            isolation: ``"serializable"``, or ``"read_committed"``: keys that are only read may change meanwhile.
+            retry: Instead of the store's policy.
+            record_errors: Exceptions that are an outcome: they are recorded under ``op_id`` and come as
+                ``RecordedError``, now and on every repeat.
+
+        Raises:
+            AttemptsExhaustedError: Every attempt lost; nothing was written.
+            OutcomeUnknownError: The commit may or may not have taken effect; carries a receipt.
+            OperationVoidedError: ``op_id`` was closed by ``void``.
+            TransactionsUnsupportedError: This store has no safe way to do it.
+        """
+        said = Settings(op_id, check_isolation(isolation), retry, record_errors)
+        self._live()
+        return transact_sync(self, self._world, fn, said, args, kwargs)
+
+    def snapshot(self, keys: Iterable[str]) -> Mapping[str, Any]:
+        """
+        The values of those keys that exist, as they stood together at one moment; an immutable mapping.
+
+        Raises:
+            SnapshotUnstableError: They kept changing until the deadline.
+        """
+        return drive(self._snapshotting(keys), self._world)
+
+    def void(self, op_id: str) -> Outcome:
+        """
+        Make sure that a transaction of this id never commits from now on; ``COMMITTED`` when it already has.
+        """
+        return drive(self._voiding(op_id), self._world)
+
+    def finish_later(self, run: TxRun) -> None:
+        """
+        Finish what a transaction left to do, in the background; if that never happens others do it when they come by.
+        """
+        for steps in run.later:
+            self._background.submit(lambda steps=steps: self._finish(steps))  # type: ignore[misc]
+
+    def _finish(self, steps: Callable[[float], Steps[Any]]) -> None:
+        try:
+            drive(steps(time.monotonic()), self._world)
+        except StateError:
+            pass  # the store went away: whoever touches the keys next finishes them
 
 
 class AsyncStateStore(BaseStateStore):
@@ -383,17 +448,95 @@ class AsyncStateStore(BaseStateStore):
         """
         See ``StateStore.resolve``.
         """
-        site, parsed, may_write = self._receipt(receipt)
-        return await drive_async(resolve_receipt(site, parsed, self._deadline(), may_write=may_write), self._world)
+        return await drive_async(self._resolving(receipt), self._world)
 
     async def outcome(self, op_id: str, *, key: str | None = None) -> Outcome:
         """
         See ``StateStore.outcome``.
         """
-        site = self._asking(op_id, key)
-        assert key is not None
-        seen = await drive_async(read(site, key, self._deadline()), self._world)
-        return outcome_of(seen, op_id, time.time(), site.rules)
+        return await drive_async(self._outcome(op_id, key), self._world)
+
+    async def transact(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        op_id: str | None = None,
+        isolation: Isolation | None = None,
+        retry: RetryPolicy | None = None,
+        record_errors: tuple[type[BaseException], ...] = (),
+        **kwargs: Any,
+    ) -> Any:
+        """
+        See ``StateStore.transact``; the body is ``async def``.
+        """
+        said = Settings(op_id, check_isolation(isolation), retry, record_errors)
+        self._live()
+        return await transact_async(self, self._world, fn, said, args, kwargs)
+
+    async def snapshot(self, keys: Iterable[str]) -> Mapping[str, Any]:
+        """
+        See ``StateStore.snapshot``.
+        """
+        return await drive_async(self._snapshotting(keys), self._world)
+
+    async def void(self, op_id: str) -> Outcome:
+        """
+        See ``StateStore.void``.
+        """
+        return await drive_async(self._voiding(op_id), self._world)
+
+    def finish_later(self, run: TxRun) -> None:
+        """
+        See ``StateStore.finish_later``.
+        """
+        for steps in run.later:
+            self._group.start_soon(self._finish, steps)
+
+    async def _finish(self, steps: Callable[[float], Steps[Any]]) -> None:
+        with anyio.CancelScope(shield=True):
+            try:
+                await drive_async(steps(time.monotonic()), self._world)
+            except StateError:
+                pass  # the store went away: whoever touches the keys next finishes them
+
+    async def commit_shielded(self, run: TxRun, result: Any, error: BaseException | None) -> Any:
+        """
+        End an attempt in a task of the store, so that cancelling the caller cannot cut a commit.
+        """
+        flight = Flight()
+        self._group.start_soon(self._commit, run, result, error, flight)
+        try:
+            await flight.done.wait()
+        except BaseException:
+            with anyio.move_on_after(CANCEL_GRACE, shield=True):
+                await flight.done.wait()
+            if not flight.done.is_set():
+                run.retired = True
+            raise
+        if flight.error is not None:
+            raise flight.error
+        return flight.result
+
+    async def _commit(self, run: TxRun, result: Any, error: BaseException | None, flight: Flight) -> None:
+        with anyio.CancelScope(shield=True):
+            try:
+                flight.result = await drive_async(run.end(result, error), self._world)
+            except Exception as failure:
+                flight.error = failure
+            finally:
+                flight.done.set()
+
+
+class Flight:
+    """
+    A commit under way in another task.
+    """
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.result: Any = None
+        self.error: Exception | None = None
 
 
 def _loop_token() -> object:

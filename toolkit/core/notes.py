@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from toolkit.core.intents import intent_of
 from toolkit.core.jobs import Batch, Job
 from toolkit.core.judge import Receipt
 from toolkit.core.model import ABSENT
@@ -80,6 +81,9 @@ def winner_fields(seen: Seen | None) -> dict[str, Any]:
         return {}
     if seen.stamp is None or not seen.valid:
         return {"winner_kind": "foreign"}
+    intent = intent_of(seen)
+    if intent is not None:
+        return {"winner": intent.tx, "winner_kind": "intent"}
     return {"winner": seen.stamp.last_write, "winner_kind": seen.stamp.kind or "committed"}
 
 
@@ -153,4 +157,113 @@ def unknown_fields(jobs: Sequence[Job], attempt: Attempt, receipt: Receipt, now:
         "receipt": str(receipt),
         "write_id": str(receipt.write),
         "total_s": round(now.mono - jobs[0].started, 6),
+    }
+
+
+class Told(Protocol):
+    """
+    What a transaction run has to tell about itself.
+    """
+
+    @property
+    def options(self) -> Any: ...
+    @property
+    def id(self) -> WriteId: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def losses(self) -> int: ...
+    @property
+    def lost_s(self) -> float: ...
+    @property
+    def wait_s(self) -> float: ...
+    @property
+    def started(self) -> float: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def buffer(self) -> Any: ...
+
+
+def _who_tx(run: Told, keys: Sequence[str]) -> dict[str, Any]:
+    options = run.options
+    fields: dict[str, Any] = {"op": options.label, "call_id": options.call_id, "attempt": run.attempt}
+    if options.op_id is not None:
+        fields["op_id"] = options.op_id
+    if len(keys) == 1:
+        fields["key"] = keys[0]
+    elif keys:
+        fields["keys"] = list(keys)
+    return fields
+
+
+def _keys_of(run: Told) -> list[str]:
+    return sorted({*run.buffer.reads, *run.buffer.writes, *run.buffer.guards})
+
+
+def tx_conflict_fields(run: Told, ended: Any, spent: float, wait: float) -> dict[str, Any]:
+    """
+    One line per lost attempt of a transaction.
+    """
+    keys = [ended.base.key] if ended.base is not None else _keys_of(run)
+    fields = _who_tx(run, keys)
+    if ended.base is not None:
+        fields |= base_fields(ended.base.seen)
+    return (
+        fields
+        | {
+            "path": run.path,
+            "lost_s": round(spent, 6),
+            "wait_s": round(wait, 6),
+            "max_attempts": run.options.attempts or 0,
+            "cause": "transaction_abort" if run.path != "single" else "etag_mismatch",
+            "transport": "grpc",
+            "status": ended.reply.code,
+        }
+        | winner_fields(ended.rival)
+    )
+
+
+def tx_committed_fields(run: Told, parts: Sequence[Any], now: Instant, *, noop: bool) -> dict[str, Any]:
+    """
+    One line per committed transaction.
+    """
+    fields = _who_tx(run, [part.key for part in parts] if parts else _keys_of(run))
+    fields |= {
+        "path": run.path,
+        "conflicts": run.losses,
+        "lost_s": round(run.lost_s, 6),
+        "wait_s": round(run.wait_s, 6),
+        "total_s": round(now.mono - run.started, 6),
+        "combined": 1,
+    }
+    if len(parts) == 1:
+        fields |= base_fields(parts[0].seen)
+    return fields | ({"noop": True} if noop else {"write_id": str(run.id)})
+
+
+def tx_gave_up_fields(run: Told, reason: str, error: BaseException, now: Instant) -> dict[str, Any]:
+    """
+    One line per transaction that ended without its effect.
+    """
+    fields = _who_tx(run, _keys_of(run)) | {
+        "reason": reason,
+        "error_type": type(error).__name__,
+        "conflicts": run.losses,
+        "max_attempts": run.options.attempts or 0,
+        "lost_s": round(run.lost_s, 6),
+        "wait_s": round(run.wait_s, 6),
+        "total_s": round(now.mono - run.started, 6),
+    }
+    return fields | ({"cause": "transaction_abort"} if run.losses else {})
+
+
+def tx_unknown_fields(run: Told, parts: Sequence[Any], receipt: str, now: Instant) -> dict[str, Any]:
+    """
+    One line per transaction whose outcome nobody can prove now.
+    """
+    return _who_tx(run, [part.key for part in parts]) | {
+        "receipt": receipt,
+        "write_id": str(run.id),
+        "total_s": round(now.mono - run.started, 6),
     }

@@ -7,18 +7,29 @@ from __future__ import annotations
 from typing import Any
 
 from toolkit.core.model import Entry, Reply
+from toolkit.core.intents import intent_of
+from toolkit.core.recovery import peek
 from toolkit.core.seen import Seen, see
 from toolkit.core.settle import read
 from toolkit.core.site import Site, rpc_timeout
 from toolkit.core.steps import GetAll, Now, Steps
-from toolkit.core.value import plain
+
+
+def visible(site: Site, key: str, deadline: float, *, strong: bool = True) -> Steps[Seen]:
+    """
+    One key as a reader sees it: of a transaction under way either all of what it decided or nothing.
+    """
+    seen = yield from read(site, key, deadline, strong=strong)
+    if intent_of(seen) is None:
+        return seen
+    return (yield from peek(site, seen, deadline))
 
 
 def value_of(site: Site, key: str, deadline: float, default: Any, *, strong: bool = True) -> Steps[Any]:
     """
     The value now, or the default.
     """
-    seen = yield from read(site, key, deadline, strong=strong)
+    seen = yield from visible(site, key, deadline, strong=strong)
     wall = (yield from Now()).wall
     return seen.value if seen.exists(wall) else default
 
@@ -35,7 +46,7 @@ def read_entry(site: Site, key: str, deadline: float) -> Steps[Entry]:
     """
     The value and its version now.
     """
-    seen = yield from read(site, key, deadline)
+    seen = yield from visible(site, key, deadline)
     return entry_of(seen, (yield from Now()).wall)
 
 
@@ -55,5 +66,7 @@ def read_entries(site: Site, keys: tuple[str, ...], deadline: float) -> Steps[li
             seen = yield from read(site, key, deadline)
         else:
             seen = see(key, answer)
+        if intent_of(seen) is not None:
+            seen = yield from peek(site, seen, deadline)
         entries.append(entry_of(seen, (yield from Now()).wall))
     return entries

@@ -4,7 +4,6 @@ Questions asked later: what became of a receipt, of an operation id.
 
 from __future__ import annotations
 
-from toolkit.core.jobs import Rules
 from toolkit.core.judge import Fate, Receipt, judge_receipt
 from toolkit.core.model import Outcome
 from toolkit.core.seen import Seen
@@ -41,7 +40,15 @@ def resolve_receipt(site: Site, receipt: Receipt, deadline: float, *, may_write:
     return Outcome.UNKNOWABLE
 
 
-def outcome_of(seen: Seen, op_id: str, now: float, rules: Rules) -> Outcome:
+def outcome_on_key(site: Site, key: str, op_id: str, deadline: float) -> Steps[Outcome]:
+    """
+    Whether an operation id is recorded on a key.
+    """
+    seen = yield from read(site, key, deadline)
+    return outcome_of(seen, op_id)
+
+
+def outcome_of(seen: Seen, op_id: str) -> Outcome:
     """
     Whether an operation id is recorded on a key, as far as one read can tell.
 

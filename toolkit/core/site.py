@@ -4,9 +4,10 @@ Where a protocol runs: what a store object brings to each of its calls.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from toolkit.core.events import Event, EventName
 from toolkit.core.jobs import Rules
@@ -29,6 +30,7 @@ from toolkit.stores import Call, Profile, Verdict, classify
 
 _SMOOTHING: Final = 0.2
 _SHOWN: Final = 200
+_REMEMBERED: Final = 4096
 
 
 @dataclass(slots=True)
@@ -78,6 +80,24 @@ class Writers:
         return Writer(self._fresh_name())
 
 
+class Decisions:
+    """
+    Decided transactions this process knows of; a decision never changes, so a record need be read only once.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, bool] = OrderedDict()
+
+    def get(self, tx: str) -> bool | None:
+        return self._known.get(tx)
+
+    def put(self, tx: str, committed: bool) -> None:
+        self._known[tx] = committed
+        while len(self._known) > _REMEMBERED:
+            # Two threads may both find it too long; losing one entry more costs one read.
+            self._known.pop(next(iter(self._known)), None)
+
+
 @dataclass(slots=True)
 class RoundTrip:
     """
@@ -108,6 +128,10 @@ class Site:
     observed: Callable[[], bool]
     skew: float = 5.0
     op_ttl: float = 604800.0
+    lease: float = 3.0
+    accept_unverified: bool = False
+    path: Literal["native", "intents"] | None = None
+    decisions: Decisions = field(default_factory=Decisions)
     round_trip: RoundTrip = field(default_factory=RoundTrip)
 
     def judge_reply(self, call: Call, reply: Reply, *keys: str) -> Verdict:

@@ -14,9 +14,11 @@ from typing import Any, Final, TypeAlias
 
 from toolkit.core.compose import conditional, garbage_ttl, limit_of, payload
 from toolkit.core.jobs import Batch, Done, Failed, Job, Result, apply
+from toolkit.core.intents import intent_of
 from toolkit.core.judge import Base, Fate, Receipt
 from toolkit.core.model import ABSENT, Reply, Write
 from toolkit.core.notes import Attempt, committed_fields, conflict_fields, gave_up_fields, unknown_fields
+from toolkit.core.recovery import clear
 from toolkit.core.seen import Seen
 from toolkit.core.settle import Sent, Settled, backoff, read, settle
 from toolkit.core.site import Site, Writer, rpc_timeout, unavailable
@@ -106,10 +108,15 @@ class KeyWriter:
 
     def _read(self) -> Steps[Seen]:
         try:
-            return (yield from read(self.site, self.key, self.deadline))
+            return (yield from self._clear((yield from read(self.site, self.key, self.deadline))))
         except StateError:
             self._take_more()
             raise
+
+    def _clear(self, seen: Seen) -> Steps[Seen]:
+        if intent_of(seen) is None:
+            return seen
+        return (yield from clear(self.site, seen, None, self.deadline))
 
     def _take_more(self) -> None:
         for job in self.take():
@@ -257,7 +264,7 @@ class KeyWriter:
         if wait > 0:
             yield from Pause(wait)
             return None
-        return settled.seen
+        return (yield from self._clear(settled.seen)) if settled.seen is not None else None
 
     def _unknown(self, batch: Batch, now: Instant) -> Steps[None]:
         assert self.flight is not None

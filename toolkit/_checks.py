@@ -1,0 +1,80 @@
+"""
+Checks of arguments: what cannot be meant is refused before anything is sent.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from toolkit.core.model import CLEAR, KEEP, Absent, ETag, Marker
+from toolkit.errors import InvalidKeyError
+
+
+def check_key(key: str) -> None:
+    """
+    Refuse what Dapr refuses, before anything is sent.
+
+    Raises:
+        TypeError: The key is no text.
+        InvalidKeyError: It is empty or contains ``||``.
+    """
+    if not isinstance(key, str):
+        raise TypeError(f"a key is text, not {type(key).__name__}: {key!r}")
+    if not key:
+        raise InvalidKeyError("the key is empty; name the value", key=key)
+    if "||" in key:
+        raise InvalidKeyError(f"key {key!r}: '||' separates the app id from the key in Dapr; use another separator", key=key)
+
+
+def check_etag(etag: Any, call: str) -> ETag | Absent:
+    """
+    Refuse what would silently make a conditional call unconditional.
+    """
+    if isinstance(etag, ETag) or etag is Marker.ABSENT:
+        checked: ETag | Absent = etag
+        return checked
+    raise TypeError(f"{call}: etag must be an ETag or ABSENT, as entry.etag is; got {etag!r}. Use ETag.parse for text")
+
+
+def check_ttl(ttl: Any) -> None:
+    """
+    Refuse what is neither KEEP, CLEAR nor a positive number of seconds.
+    """
+    if ttl is KEEP or ttl is CLEAR:
+        return
+    if isinstance(ttl, bool) or not isinstance(ttl, int | float):
+        raise TypeError(f"ttl must be KEEP, CLEAR or a number of seconds, not {ttl!r}")
+    if not 0 < ttl < 1e10:
+        raise ValueError(f"ttl must be a positive number of seconds, not {ttl!r}")
+
+
+def check_op_id(op_id: Any) -> str:
+    """
+    Refuse an operation id that names nothing.
+    """
+    if not isinstance(op_id, str) or not op_id:
+        raise TypeError(f"op_id must be a non-empty text that names the intended effect, not {op_id!r}")
+    return op_id
+
+
+def check_change(change: Any) -> None:
+    """
+    Refuse what is not a plain function.
+    """
+    if not callable(change):
+        raise TypeError(f"change must be a function from the value to the new value, not {change!r}")
+    call = getattr(change, "__call__", None)  # noqa: B004  looks at the method of callable objects
+    if inspect.iscoroutinefunction(change) or inspect.iscoroutinefunction(call):
+        raise TypeError("change is async: it must be a plain function without I/O, in both colours")
+    if inspect.isgeneratorfunction(change) or inspect.isasyncgenfunction(change):
+        raise TypeError("change is a generator: it must return the new value")
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """
+    A low-cardinality name for the log.
+    """
+    name = getattr(fn, "__qualname__", None) or getattr(getattr(fn, "func", None), "__qualname__", None)
+    return name or type(fn).__qualname__
