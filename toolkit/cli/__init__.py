@@ -35,7 +35,24 @@ def _mount_log() -> None:
     app.add_typer(log.app, name="log")
 
 
+def _mount_demo() -> None:
+    from toolkit.cli import demo
+
+    app.command("demo", epilog=demo.EPILOG)(demo.demo)
+
+
+def _mount_keys() -> None:
+    from toolkit.cli import inspect as keys
+
+    app.command("inspect", epilog=keys.INSPECT_EPILOG)(keys.inspect)
+    app.command("strip", epilog=keys.STRIP_EPILOG)(keys.strip)
+    app.command("repair", epilog=keys.REPAIR_EPILOG)(keys.repair)
+    app.command("sweep", epilog=keys.SWEEP_EPILOG)(keys.sweep)
+
+
 _mount_run()
+_mount_demo()
+_mount_keys()
 _mount_log()
 
 
