@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 from toolkit.core.jobs import Working
-from toolkit.core.model import ABSENT, Write
+from toolkit.core.model import ABSENT, KEEP, Marker, Write
 from toolkit.core.seen import Seen
-from toolkit.core.stamp import MESSAGE_LIFE, Slot, Stamp, WriteId, dump, keep_slots
+from toolkit.core.stamp import MESSAGE_LIFE, Applied, Slot, Stamp, WriteId, dump, keep_slots
 from toolkit.core.value import RESERVED, digest, encode
+from toolkit.errors import InvalidValueError
 from toolkit.stores import Profile, cas_write, create_write
 
 # What daprd takes in one gRPC message is 4 MiB; the rest is room for the frame and the key.
@@ -48,7 +49,15 @@ def content_of(value: Any, *, envelope: bool) -> Content:
 
 
 def successor(
-    seen: Seen, content: Content, write: WriteId, now: float, *, kind: str = "", idle: Collection[str] = ()
+    seen: Seen,
+    content: Content,
+    write: WriteId,
+    now: float,
+    *,
+    kind: str = "",
+    idle: Collection[str] = (),
+    ops: tuple[Applied, ...] | None = None,
+    expires: float | None | Literal[Marker.KEEP] = KEEP,
 ) -> Stamp:
     """
     The stamp after a write; ids and slots of an earlier stamp are carried on even where a plain writer was here.
@@ -57,6 +66,12 @@ def successor(
     An open intent is not carried on: who writes has settled it.
     """
     before = seen.stamp
+    if before is not None and seen.later:
+        raise InvalidValueError(
+            f"key {seen.key!r}: its value was written by a newer version of this toolkit (format {before.format}); "
+            f"this one reads it and must not write it: upgrade dapr-occ here",
+            key=seen.key,
+        )
     hashed = digest(content.members)
     # An expired value was absent in between: the same content again is a new version.
     alive = content.gone or seen.exists(now)
@@ -72,9 +87,9 @@ def successor(
         last=str(write) if unchanged else "",
         kind=(kind or "committed") if unchanged else "",
         slots=slots,
-        ops=before.ops if before else (),
+        ops=ops if ops is not None else before.ops if before else (),
         drops=seen.drops + dropped,
-        expires=before.expires if before else None,
+        expires=(before.expires if before else None) if expires is KEEP else expires,
         gone=content.gone,
         envelope=content.envelope,
     )
@@ -93,7 +108,7 @@ def payload(
     content = content_of(working.value, envelope=envelope or (seen.stamp is not None and seen.stamp.envelope))
     if content.bare is not None:
         return encode(content.bare, seen.key), None
-    stamp = replace(successor(seen, content, write, now, idle=idle), ops=working.ops, expires=working.expires)
+    stamp = successor(seen, content, write, now, idle=idle, ops=working.ops, expires=working.expires)
     return body(seen.key, content.members, stamp), working.expires
 
 

@@ -124,11 +124,16 @@ class Working:
 class Batch:
     """
     The outcome of a batch on one read: the value to write, and each caller's answer should the write commit.
+
+    Attributes:
+        changed: How many jobs change something.
+        firm: How many jobs come before the first of these: their answers hold whatever becomes of the write.
     """
 
     working: Working
     results: tuple[Result, ...]
     changed: int = 0
+    firm: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,17 +164,19 @@ def apply(seen: Seen, jobs: Sequence[Job], now: float, rules: Rules) -> Batch:
         ops=seen.stamp.ops if seen.stamp is not None else (),
     )
     results: list[Result] = []
-    changed = 0
+    changed = firm = 0
     for job in jobs:
         try:
             after, result = _step(seen, working, job, now, rules)
         except Exception as error:
             results.append(Failed(error))
+            firm += not changed
             continue
         changed += after is not working
         working = after
         results.append(result)
-    return Batch(working, tuple(results), changed)
+        firm += not changed
+    return Batch(working, tuple(results), changed, firm)
 
 
 def _step(seen: Seen, working: Working, job: Job, now: float, rules: Rules) -> tuple[Working, Result]:

@@ -79,7 +79,7 @@ def winner_fields(seen: Seen | None) -> dict[str, Any]:
     """
     if seen is None:
         return {}
-    if seen.stamp is None or not seen.valid:
+    if seen.stamp is None or not (seen.valid or seen.later):
         return {"winner_kind": "foreign"}
     intent = intent_of(seen)
     if intent is not None:

@@ -9,7 +9,7 @@ from toolkit.core.model import Outcome
 from toolkit.core.seen import Seen
 from toolkit.core.settle import fence_write, read
 from toolkit.core.site import Site, rpc_timeout
-from toolkit.core.stamp import OpId
+from toolkit.core.stamp import ABSENT_INCARNATION, OpId
 from toolkit.core.steps import Now, Put, Steps
 
 _ROUNDS = 4
@@ -52,12 +52,14 @@ def outcome_of(seen: Seen, op_id: str) -> Outcome:
     """
     Whether an operation id is recorded on a key, as far as one read can tell.
 
-    Not there, on a key whose stamp is whole, means not applied within the window; a plain writer may have wiped it.
+    Not there means not applied within the window only on a key the toolkit created and whose stamp has lost nothing:
+    a stamp that was born on a plain value cannot tell what that plain write wiped.
     """
     wanted = OpId.of(op_id, "").hash
     stamp = seen.stamp
     if stamp is not None and any(entry.hash == wanted for entry in stamp.ops):
         return Outcome.COMMITTED
-    if seen.row.missing or (seen.valid and stamp is not None and stamp.drops == 0):
+    whole = seen.valid and stamp is not None and stamp.drops == 0 and stamp.incarnation == ABSENT_INCARNATION
+    if seen.row.missing or whole:
         return Outcome.NOT_COMMITTED
     return Outcome.UNKNOWABLE

@@ -54,11 +54,18 @@ class Seen:
     def expires(self) -> float | None:
         return self.stamp.expires if self.stamp is not None else None
 
+    @property
+    def later(self) -> bool:
+        """
+        The stamp is of a format this version reads but does not write.
+        """
+        return self.stamp is not None and self.stamp.format != FORMAT
+
     def foreign(self) -> bool:
         """
         A plain writer made this value (or wrote over a stamped one).
         """
-        return not self.row.missing and not self.valid
+        return not self.row.missing and not self.valid and not self.later
 
     def exists(self, now: float) -> bool:
         """

@@ -103,12 +103,12 @@ def settle(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
     Raises:
         StateError: The request was refused for good; nothing was written.
     """
+    truthful = sent.call not in site.profile.lies
+    if reply.code == "OK" and truthful:
+        return Settled(Fate.LANDED, None, reply)
     if reply.code == UNSENT:
         return Settled(Fate.LOST, sent.seen, reply)
     verdict = site.judge_reply(sent.call, reply, sent.write.key)
-    truthful = sent.call not in site.profile.lies
-    if verdict is Verdict.COMMITTED and truthful:
-        return Settled(Fate.LANDED, None, reply)
     if verdict is Verdict.INVALID:
         raise refusal(site.store, sent.write.key, reply, len(sent.write.data or b""))
     base = Base.of(sent.seen)
@@ -120,7 +120,7 @@ def settle(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
         now = (yield from Now()).mono
         seen = _understand(sent.write.key, answer)
         if seen is not None:
-            fate = judge(base, sent.id, seen, refused=refused)
+            fate = _fate(sent, seen, refused=refused)
             if fate is not Fate.PENDING:
                 return Settled(fate, seen, reply, contended=True)
         if now >= sent.fence_at:
@@ -138,6 +138,16 @@ def settle(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
         if verdict is Verdict.COMMITTED and truthful:
             return Settled(Fate.LANDED, None, reply)
         refused = refused and verdict is Verdict.CONFLICT
+
+
+def _fate(sent: Sent, seen: Seen, *, refused: bool) -> Fate:
+    """
+    What the read proves; equal ETags over other bytes are another life of the key on a store that repeats ETags.
+    """
+    fate = judge(Base.of(sent.seen), sent.id, seen, refused=refused)
+    if fate is Fate.PENDING and seen.row.data != sent.seen.row.data:
+        return Fate.UNKNOWABLE
+    return fate
 
 
 def _understand(key: str, answer: Row | Reply) -> Seen | None:
@@ -174,7 +184,6 @@ def fence(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
     Only a clean yes of the fence proves a miss; after any other answer the stored value is read again.
     """
     seen = sent.seen
-    base = Base.of(seen)
     for _ in range(FENCE_TRIES):
         now = yield from Now()
         write = fence_write(site, seen, site.writers.fresh().next_id(), now.wall)
@@ -185,7 +194,7 @@ def fence(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
         now = yield from Now()
         after = _understand(sent.write.key, (yield from Get(sent.write.key, rpc_timeout(sent.deadline, now.mono))))
         if after is not None:
-            fate = judge(base, sent.id, after, refused=False)
+            fate = _fate(sent, after, refused=False)
             if fate is not Fate.PENDING:
                 return Settled(fate, after, reply, contended=fate is Fate.LOST)
         if now.mono >= sent.deadline:

@@ -94,6 +94,8 @@ class KeyWriter:
             self.attempt.begin(started, now.mono, self.jobs)
             wait = self._wait_for_expiry(seen, now)
             if wait:
+                for job in self.jobs:
+                    job.attempts -= 1  # a wait is no attempt
                 yield from Pause(wait)
                 seen = None
                 continue
@@ -192,7 +194,8 @@ class KeyWriter:
         write_id = self.writer.next_id()
         write = self._compose(seen, batch, write_id, now)
         if isinstance(write, ValueTooLargeError):
-            return (yield from self._too_large(seen, write))
+            self._too_large(seen, write_id, now)
+            return not self.jobs, seen
         if write is None:
             yield from self._finish(batch, None, seen)
             return True, None
@@ -212,7 +215,7 @@ class KeyWriter:
             self.flight = None
             return False, (yield from self._lost(seen, settled))
         yield from self._unknown(batch, now)
-        return True, None
+        return not self.jobs, None
 
     def _compose(self, seen: Seen, batch: Batch, write_id: WriteId, now: Instant) -> Write | ValueTooLargeError | None:
         working, rules = batch.working, self.site.rules
@@ -230,16 +233,18 @@ class KeyWriter:
         ttl = garbage_ttl(working.value is ABSENT, expires, now.wall, rules.op_window) if rules.has_ttl else None
         return conditional(self.site.profile, seen, data, ttl)
 
-    def _too_large(self, seen: Seen, error: ValueTooLargeError) -> Steps[tuple[bool, Seen | None]]:
+    def _too_large(self, seen: Seen, write_id: WriteId, now: Instant) -> None:
         """
-        The youngest job pays for a batch that outgrew the store; alone, it is too large itself.
+        Refuse the first job with which the batch outgrows the store; the others go on without it.
         """
-        job = self.jobs.pop()
-        self.answers.append((job, Failed(error)))
+        for count in range(1, len(self.jobs) + 1):
+            batch = apply(seen, self.jobs[:count], now.wall, self.site.rules)
+            error = self._compose(seen, batch, write_id, now)
+            if isinstance(error, ValueTooLargeError):
+                self.answers.append((self.jobs.pop(count - 1), Failed(error)))
+                break
         for other in self.jobs:
             other.attempts -= 1
-        yield from ()
-        return not self.jobs, seen
 
     def _lost(self, seen: Seen, settled: Settled) -> Steps[Seen | None]:
         """
@@ -267,13 +272,20 @@ class KeyWriter:
         return (yield from self._clear(settled.seen)) if settled.seen is not None else None
 
     def _unknown(self, batch: Batch, now: Instant) -> Steps[None]:
+        """
+        Nobody knows whether the batch is stored; a job that was refused for what stands in it is to try once more.
+        """
         assert self.flight is not None
-        receipt = self.flight.receipt
-        self.receipted = True
-        for job, result in zip(self.jobs, batch.results, strict=True):
-            self.answers.append((job, result if isinstance(result, Failed) else Failed(unknown_error(receipt))))
+        receipt, self.flight, self.receipted = self.flight.receipt, None, True
         jobs, attempt = self.jobs, self.attempt
         self.jobs = []
+        for index, (job, result) in enumerate(zip(jobs, batch.results, strict=True)):
+            if index < batch.firm:
+                self.answers.append((job, result))
+            elif isinstance(result, Failed):
+                self.jobs.append(job)
+            else:
+                self.answers.append((job, Failed(unknown_error(receipt))))
         yield from self.site.note("occ.outcome_unknown", lambda: unknown_fields(jobs, attempt, receipt, now))
 
     def _finish(self, batch: Batch, write_id: WriteId | None, seen: Seen) -> Steps[None]:
