@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -95,11 +96,14 @@ def _scratch(target: Path) -> Generator[Path]:
         raise SidecarBuildError(
             f"the cache {target.parent} cannot be written ({error.strerror}); name another with XDG_CACHE_HOME"
         ) from error
+    watchdog = Watchdog()
+    watchdog.remove(scratch)
     try:
         scratch.chmod(0o755)
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        watchdog.close()
 
 
 def _share(built: Path, target: Path) -> Path:
@@ -163,7 +167,8 @@ def _hint(said: str) -> str:
 
 @contextlib.contextmanager
 def _go_process(command: Sequence[str], output: int) -> Generator[subprocess.Popen[str]]:
-    process = subprocess.Popen(  # noqa: S603 - the Go that was just found
+    watchdog = Watchdog()
+    with subprocess.Popen(  # noqa: S603 - the Go that was just found
         command,
         cwd=module_directory(),
         env=_go_environment(os.environ),
@@ -173,17 +178,16 @@ def _go_process(command: Sequence[str], output: int) -> Generator[subprocess.Pop
         text=True,
         errors="replace",
         start_new_session=True,
-    )
-    watchdog = Watchdog()
-    watchdog.add(process.pid)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            # Ctrl-C in the middle: the compilers that Go started are in its process group.
-            os.killpg(process.pid, 15)
-            process.wait()
-        watchdog.close()
+    ) as process:
+        watchdog.add(process.pid)
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                # Ctrl-C in the middle: the compilers that Go started are in its process group.
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait()
+            watchdog.close()
 
 
 def _go_environment(env: Mapping[str, str]) -> dict[str, str]:
