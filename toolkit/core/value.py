@@ -17,6 +17,7 @@ from toolkit.errors import CorruptValueError, UnencodableValueError
 RESERVED: Final = "_occ"
 
 _TOO_DEEP: Final = "it is nested too deeply"
+_KINDS: Final[tuple[type[Any], ...]] = (str, bool, int, float, dict, list, tuple)
 
 _encoder = msgspec.json.Encoder()
 _canonical_encoder = msgspec.json.Encoder(order="sorted")
@@ -55,7 +56,7 @@ def _plain(value: Any, key: str, path: str) -> Any:
 
 
 def _plain_subclass(value: Any, key: str, path: str) -> Any:
-    for base in (str, bool, int, float, dict, list, tuple):
+    for base in _KINDS:
         if isinstance(value, base):
             return _plain(base(value), key, path)
     what = f"a {type(value).__name__} is not JSON; convert it, or use store.typed(...)"
