@@ -6,10 +6,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from types import FunctionType
+from typing import Any, Final
 
 from toolkit.core.model import CLEAR, KEEP, Absent, ETag, Marker
 from toolkit.errors import InvalidKeyError
+
+
+_UNUSUAL: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 
 
 def check_key(key: str) -> None:
@@ -65,6 +69,8 @@ def check_change(change: Any) -> None:
     """
     if not callable(change):
         raise TypeError(f"change must be a function from the value to the new value, not {change!r}")
+    if type(change) is FunctionType and not change.__code__.co_flags & _UNUSUAL:
+        return
     call = getattr(change, "__call__", None)  # noqa: B004  looks at the method of callable objects
     if inspect.iscoroutinefunction(change) or inspect.iscoroutinefunction(call):
         raise TypeError("change is async: it must be a plain function without I/O, in both colours")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import anyio
@@ -33,28 +33,24 @@ class World:
 
     def __init__(self, port: StatePort, hook: EventHook, sleep: Callable[[float], None] = time.sleep) -> None:
         self.port, self.hook, self.sleep = port, hook, sleep
+        # A table, since this is asked several times for each call.
+        self._do: dict[type[Step[Any]], Callable[[Any], Any]] = {
+            Now: _now,
+            Get: lambda step: port.get(step.key, strong=step.strong, timeout=step.timeout),
+            Put: lambda step: port.put(step.write, timeout=step.timeout),
+            GetAll: lambda step: port.get_all(step.keys, strong=step.strong, timeout=step.timeout),
+            PutAll: lambda step: port.put_all(step.writes, timeout=step.timeout),
+            Multi: lambda step: port.multi(step.writes, timeout=step.timeout),
+            Pause: lambda step: sleep(step.seconds),
+            Chance: _chance,
+            Note: lambda step: hook(step.event),
+        }
 
     def perform(self, step: Step[Any]) -> Any:
-        match step:
-            case Now():
-                return now()
-            case Get():
-                return self.port.get(step.key, strong=step.strong, timeout=step.timeout)
-            case Put():
-                return self.port.put(step.write, timeout=step.timeout)
-            case GetAll():
-                return self.port.get_all(step.keys, strong=step.strong, timeout=step.timeout)
-            case PutAll():
-                return self.port.put_all(step.writes, timeout=step.timeout)
-            case Multi():
-                return self.port.multi(step.writes, timeout=step.timeout)
-            case Pause():
-                return self.sleep(step.seconds)
-            case Chance():
-                return random.random()  # noqa: S311  jitter, not a secret
-            case Note():
-                return self.hook(step.event)
-        raise TypeError(f"unknown step {step!r}")
+        """
+        Do what a step asks and give its answer.
+        """
+        return self._do[type(step)](step)
 
 
 class AsyncWorld:
@@ -64,28 +60,40 @@ class AsyncWorld:
 
     def __init__(self, port: AsyncStatePort, hook: EventHook) -> None:
         self.port, self.hook = port, hook
+        self._await: dict[type[Step[Any]], Callable[[Any], Awaitable[Any]]] = {
+            Get: lambda step: port.get(step.key, strong=step.strong, timeout=step.timeout),
+            Put: lambda step: port.put(step.write, timeout=step.timeout),
+            GetAll: lambda step: port.get_all(step.keys, strong=step.strong, timeout=step.timeout),
+            PutAll: lambda step: port.put_all(step.writes, timeout=step.timeout),
+            Multi: lambda step: port.multi(step.writes, timeout=step.timeout),
+            Pause: lambda step: anyio.sleep(step.seconds),
+        }
+        self._do: dict[type[Step[Any]], Callable[[Any], Any]] = {
+            Now: _now,
+            Chance: _chance,
+            Note: lambda step: hook(step.event),
+        }
 
     async def perform(self, step: Step[Any]) -> Any:
-        match step:
-            case Now():
-                return now()
-            case Get():
-                return await self.port.get(step.key, strong=step.strong, timeout=step.timeout)
-            case Put():
-                return await self.port.put(step.write, timeout=step.timeout)
-            case GetAll():
-                return await self.port.get_all(step.keys, strong=step.strong, timeout=step.timeout)
-            case PutAll():
-                return await self.port.put_all(step.writes, timeout=step.timeout)
-            case Multi():
-                return await self.port.multi(step.writes, timeout=step.timeout)
-            case Pause():
-                return await anyio.sleep(step.seconds)
-            case Chance():
-                return random.random()  # noqa: S311  jitter, not a secret
-            case Note():
-                return self.hook(step.event)
-        raise TypeError(f"unknown step {step!r}")
+        """
+        Do what a step asks and give its answer.
+        """
+        do = self._do.get(type(step))
+        return do(step) if do is not None else await self._await[type(step)](step)
+
+    def at_once(self, step: Step[Any]) -> Callable[[Any], Any] | None:
+        """
+        How to do a step that needs no waiting; ``None`` for one that does.
+        """
+        return self._do.get(type(step))
+
+
+def _now(step: Step[Any]) -> Instant:
+    return now()
+
+
+def _chance(step: Step[Any]) -> float:
+    return random.random()  # noqa: S311  jitter, not a secret
 
 
 class Drive:
@@ -135,11 +143,14 @@ async def drive_async(steps: Steps[R], world: AsyncWorld) -> R:
     """
     Run a protocol to its end in this task; cancellation is thrown into it, so that it can clean up, and goes on.
     """
-    answer: Any = None
-    perform = world.perform
+    at_once, perform = world.at_once, world.perform
     try:
         step = steps.send(None)
         while True:
+            do = at_once(step)
+            if do is not None:
+                step = steps.send(do(step))
+                continue
             try:
                 answer = await perform(step)
             except BaseException as error:

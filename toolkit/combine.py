@@ -9,6 +9,7 @@ of the store's task group leads, so that no caller's cancellation can cut a writ
 from __future__ import annotations
 
 import copy
+import inspect
 import threading
 import time
 from collections import deque
@@ -22,6 +23,7 @@ from toolkit._drive import AsyncWorld, Drive, World, drive_async
 from toolkit.core.events import Event
 from toolkit.core.jobs import Failed, Job, Result
 from toolkit.core.site import Site, unavailable
+from toolkit.errors import StateError
 from toolkit.core.update import Answers, KeyWriter, done_value, unknown_error
 
 # Seconds a cancelled caller waits for the verdict of a write that is under way.
@@ -83,7 +85,7 @@ class KeyQueue:
         for job, result in answers:
             ticket = self.taken.pop(id(job))
             if isinstance(result, Failed):
-                if id(result.error) in errors:
+                if id(result.error) in errors and isinstance(result.error, StateError):
                     result = Failed(copy.copy(result.error))
                 errors.add(id(result.error))
             ticket.result = result
@@ -228,7 +230,7 @@ class Combiner:
 
 
 def _is_suspended(run: Drive) -> bool:
-    return not run.ended and run.steps.gi_frame is not None
+    return not run.ended and inspect.getgeneratorstate(run.steps) == inspect.GEN_SUSPENDED
 
 
 def _salvage(queue: KeyQueue, writer: KeyWriter) -> Answers:

@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
-from toolkit.core.commit import Path
 from toolkit.core.model import Reply, Row, Write
 from toolkit.core.site import Site, shown
 from toolkit.core.steps import GetAll, Multi, PutAll, Steps
 from toolkit.errors import TransactionsUnsupportedError
 from toolkit.stores import Call, Verdict, cas_write, create_write
+
+MultiPath: TypeAlias = Literal["native", "intents"]
 
 PROBE_PREFIX: Final = "_occ-probe-"
 # Garbage collection of scratch keys where the store has a TTL; the keys are random and never used again.
@@ -34,7 +35,7 @@ class Finding:
     conclusive: bool = True
 
 
-def choose_path(site: Site) -> Steps[Path]:
+def choose_path(site: Site) -> Steps[MultiPath]:
     """
     How several keys are committed on this store; the first call proves the store's own transactions on scratch keys.
 
@@ -51,7 +52,7 @@ def choose_path(site: Site) -> Steps[Path]:
             if finding.conclusive:
                 break
     if not finding.reason:
-        path: Path = "native"
+        path: MultiPath = "native"
     elif site.profile.safe_create:
         path = "intents"
     else:

@@ -32,10 +32,9 @@ def read(site: Site, key: str, deadline: float, *, strong: bool = True) -> Steps
         StoreUnavailableError: No answer within the deadline.
         CorruptValueError: The stored bytes cannot be read.
     """
-    started = (yield from Now()).mono
+    before = started = (yield from Now()).mono
     tries = 0
     while True:
-        before = (yield from Now()).mono
         answer = yield from Get(key, rpc_timeout(deadline, before), strong)
         after = (yield from Now()).mono
         if not isinstance(answer, Reply):
@@ -48,6 +47,7 @@ def read(site: Site, key: str, deadline: float, *, strong: bool = True) -> Steps
         if after + wait >= deadline:
             raise unavailable(site.store, key, after - started, answer)
         yield from Pause(wait)
+        before = (yield from Now()).mono
 
 
 def backoff(site: Site, failures: int) -> Steps[float]:

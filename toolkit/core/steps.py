@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from toolkit.core.events import Event
 from toolkit.core.model import Reply, Row, Write
@@ -97,8 +97,7 @@ class Pause(Step[None]):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Instant:
+class Instant(NamedTuple):
     """
     A moment: ``wall`` is Unix time, ``mono`` a clock that never steps; both in seconds.
     """

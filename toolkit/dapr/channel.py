@@ -26,7 +26,6 @@ OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
 
 STRONG: Final = 2
 EVENTUAL: Final = 1
-FIRST_WRITE: Final = 1
 
 # What gRPC says when no connection could be made: the request never left this process.
 _NOT_CONNECTED: Final = "failed to connect to all addresses"
@@ -86,7 +85,7 @@ class Requests:
                 raise ValueError(f"key {write.key!r}: an empty ETag would be an unconditional write")
             item.etag.value = write.etag
         if write.first_write:
-            item.options.concurrency = FIRST_WRITE
+            item.options.concurrency = self._common.StateOptions.CONCURRENCY_FIRST_WRITE
         if write.ttl is not None:
             item.metadata["ttlInSeconds"] = str(write.ttl)
         return item
