@@ -8,7 +8,6 @@ import csv
 import io
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,51 +15,29 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import typer
 
+from toolkit.review.text import clean, count, seconds, share
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 Row: TypeAlias = dict[str, Any]
+__all__ = [
+    "FORMATS",
+    "Column",
+    "Printer",
+    "Row",
+    "clean",
+    "clock",
+    "count",
+    "footer_lines",
+    "seconds",
+    "share",
+    "spark",
+    "text",
+]
+
 FORMATS: Final = ("table", "json", "jsonl", "csv", "md")
 _BLOCKS: Final = " ▁▂▃▄▅▆▇█"
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
-def clean(text: Any) -> str:
-    """
-    Text that cannot move the cursor or hide: control and direction characters are spelled out.
-    """
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", "" if text is None else str(text))
-
-
-def count(value: Any) -> str:
-    """
-    A count, with thousands apart.
-    """
-    if value is None:
-        return ""
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
-
-
-def seconds(value: Any) -> str:
-    """
-    A duration in the unit that suits it.
-    """
-    if value is None:
-        return ""
-    if value == 0:
-        return "0"
-    if abs(value) < 0.001:
-        return f"{value * 1e6:.0f} µs"
-    if abs(value) < 1:
-        return f"{value * 1000:.3g} ms"
-    return f"{value:,.3g} s" if abs(value) < 1000 else f"{value:,.0f} s"
-
-
-def share(value: Any) -> str:
-    """
-    A share in percent.
-    """
-    return "" if value is None else f"{100 * value:.1f} %"
 
 
 def spark(values: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from toolkit.review.axis import seconds_of
+from toolkit.review.axis import seconds_of, text_of
 from toolkit.review.reading import InputError
 from toolkit.review.records import Record
 
@@ -99,6 +99,22 @@ class Query:
         Whether a line must be looked at as a whole, with fields no record knows.
         """
         return bool(self.where or self.rename)
+
+    def told(self) -> str:
+        """
+        The query in words, for a page that must say what it shows.
+        """
+        parts = [
+            f"{name.replace('_', ' ')} {value}"
+            for name in ("key", "store", "op", "template", "writer", "cause", "min_attempt")
+            if (value := getattr(self, name))
+        ]
+        parts += [
+            f"{name} {text_of(at)}"
+            for name, at in (("since", self.since), ("until", self.until))
+            if at is not None
+        ]
+        return ", ".join([*parts, *(f"{name}={value}" for name, value in self.where.items())])
 
     def decoder(self) -> Callable[[bytes], Record | None]:
         """

@@ -175,14 +175,18 @@ def step(loss: Loss) -> Row:
     }
 
 
-def over_time(review: Review) -> Row:
+def over_time(review: Review, *, columns: int = 240) -> Row:
     """
-    Conflicts, commits, give-ups and lost seconds per column of the time axis.
+    Conflicts, commits, give-ups and lost seconds per step, in at most *columns* steps.
     """
     used, axis = review.axis.used, review.axis
-    found: Row = {name: [number(n) for n in columns[:used]] for name, columns in review.rates.items()}
+    fold = max(1, -(-used // columns))
+    found: Row = {
+        name: [number(sum(counts[at : at + fold])) for at in range(0, used, fold)]
+        for name, counts in review.rates.items()
+    }
     found["start"] = axis.start_of(0)
-    found["step_s"] = axis.step
+    found["step_s"] = round(axis.step * fold, 3)
     return found
 
 

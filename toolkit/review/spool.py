@@ -7,14 +7,14 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from toolkit.review.reading import STDIN
 
 
 @contextmanager
-def spooled(files: Sequence[str]) -> Iterator[list[str]]:
+def spooled(files: Sequence[str]) -> Generator[list[str]]:
     """
     The same names, with ``-`` replaced by a temporary file that holds what came in.
     """

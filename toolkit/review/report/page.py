@@ -6,12 +6,52 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from html import escape
+from importlib.resources import files as resources
 from pathlib import Path
+from string import Template
 
 from toolkit.review import answers
+from toolkit.review.engine import Review
+from toolkit.review.parallel import review as read
 from toolkit.review.query import Query
-from toolkit.review.run import review
+from toolkit.review.report import html
+from toolkit.review.report.data import as_script, charts
+
+
+def asset(name: str) -> str:
+    """
+    A file that is built into the page.
+    """
+    return (resources("toolkit.review.report") / name).read_text(encoding="utf-8")
+
+
+def render(found: Review, *, title: str, names: Sequence[str], query: str = "", max_rows: int = 60) -> str:
+    """
+    The page of a finished review.
+    """
+    summary = answers.summary(found)
+    span = summary["span"]
+    when = (
+        f"{span['first'][:19].replace('T', ' ')} UTC, {span['seconds']:,.1f} s"
+        if span["first"]
+        else "no events"
+    )
+    return Template(asset("assets/page.html")).substitute(
+        title=html.t(title),
+        when=html.t(when),
+        style=asset("vendor/uPlot.min.css") + asset("assets/report.css"),
+        tiles=html.tiles(summary),
+        cards=html.cards(found),
+        attempts=html.attempts(found),
+        quantiles=html.quantiles(found),
+        matrix=html.versus(found),
+        keys=html.hot_keys(found, max_rows),
+        failures=html.failures(found),
+        read=html.how_read(found, names, query),
+        data=as_script(charts(found, max_rows=max_rows)),
+        plot=asset("vendor/uPlot.iife.min.js"),
+        script=asset("assets/report.js"),
+    )
 
 
 def write(
@@ -30,17 +70,12 @@ def write(
         InputError: A file does not exist.
         OSError: The report cannot be written.
     """
-    names = [files] if isinstance(files, (str, os.PathLike)) else list(files)
-    found = review([os.fspath(name) for name in names], query=query, progress=progress)
+    names = [os.fspath(name) for name in ([files] if isinstance(files, (str, os.PathLike)) else files)]
+    found = read(names, query=query, progress=progress)
     path = Path(output)
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = "".join(
-        f"<tr><td>{escape(row['key'])}<td>{row['lost']}<td>{row['lost_s']}"
-        for row in answers.top(found)["keys"]
-    )
+    asked = "" if query is None else query.told()
     path.write_text(
-        f"<!doctype html><meta charset=utf-8><title>{escape(title)}</title><h1>{escape(title)}</h1>"
-        f"<table><tr><th>key<th>lost<th>lost s{rows}</table>",
-        encoding="utf-8",
+        render(found, title=title, names=found.intake.files, query=asked, max_rows=max_rows), encoding="utf-8"
     )
     return path
