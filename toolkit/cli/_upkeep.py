@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from toolkit._base import check_key
+from toolkit._checks import check_key
 from toolkit.core.compose import Content, body, garbage_ttl, successor
 from toolkit.core.intents import intent_of
 from toolkit.core.model import ABSENT, Reply, Row, Write
@@ -186,8 +186,7 @@ def plan_strip(key: str, row: Row, profile: Profile) -> Plan:
 
 
 def _remains(stamp: Any) -> dict[str, Any]:
-    found: dict[str, Any] = stamp if type(stamp) is dict else {}
-    return found
+    return cast("dict[str, Any]", stamp) if type(stamp) is dict else {}
 
 
 def plan_repair(key: str, row: Row, profile: Profile) -> Plan:

@@ -91,6 +91,7 @@ def play(plan: Plan, console: Console) -> bool:
         DemoError: A program of the demo failed, or the report cannot be written.
         SidecarError: There is no sidecar, or it does not start.
     """
+    _check_output(plan.output)
     binaries = ensure()
     with contextlib.ExitStack() as stack:
         scratch = Path(tempfile.mkdtemp(prefix="occ-demo-"))
@@ -206,6 +207,19 @@ def example() -> Path:
         if path.is_file():
             return path
     raise DemoError(f"the example is missing: neither {packaged} nor {checkout} is there")
+
+
+def _check_output(output: Path) -> None:
+    """
+    Refuse a directory that cannot be made before anything is started.
+    """
+    there = output.absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise DemoError(
+            f"{output} cannot be written ({there} is not a directory of yours); name another with --output"
+        )
 
 
 def _keep(scratch: Path, output: Path) -> tuple[list[Path], Path]:
