@@ -52,6 +52,23 @@ AccessRule = Access | Mapping[str, Access]
 RECORD_PREFIXES: Final = ("_occ-tx-", "_occ-op-")
 
 _inside = threading.local()
+_READ_WRITE: Final = Access.READ | Access.WRITE
+
+
+class _Forks:
+    """
+    How often this process was forked off since the import; cheaper to ask than the process id.
+    """
+
+    count = 0
+
+    def add(self) -> None:
+        self.count += 1
+
+
+_forks = _Forks()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forks.add)
 
 # Name of the transaction body under way in this thread or task.
 in_body: ContextVar[str | None] = ContextVar("occ_body", default=None)
@@ -98,7 +115,7 @@ class BaseStateStore:
         self._address, self._api_token = address, api_token
         self._profile_choice, self._port_choice = profile, port
         self._site: Site | None = None
-        self._pid = 0
+        self._forks = 0
         self._calls = itertools.count(1)
         self._call_prefix = ""
 
@@ -110,7 +127,7 @@ class BaseStateStore:
 
     def _opened(self, component: Component) -> Site:
         profile = self._choose_profile(component)
-        self._pid = os.getpid()
+        self._forks = _forks.count
         self._call_prefix = secrets.token_hex(4)
         rules = Rules(
             can_create=profile.safe_create,
@@ -160,7 +177,7 @@ class BaseStateStore:
         site = self._site
         if site is None:
             raise RuntimeError(f"{self!r} is not open: use it inside `with StateStore(...) as store:`")
-        if self._pid != os.getpid():
+        if self._forks != _forks.count:
             raise RuntimeError(f"store {self.name!r} was opened before a fork: open it in the child process")
         where = getattr(_inside, "where", None)
         if where is not None:
@@ -207,7 +224,7 @@ class BaseStateStore:
         return rule[best] if best is not None else Access(0)
 
     def _require(self, key: str, right: Access, call: str) -> None:
-        if right in self._allowed(key):
+        if self.access is Access.ALL or right in self._allowed(key):
             return
         if listening():
             emit(Event("occ.access_denied", {"store": self.name, "key": key, "op": call, "access": _name(right)}))
@@ -254,7 +271,7 @@ class BaseStateStore:
         started = time.monotonic()
         return TxRun(site, options, time.time(), started + options.budget, started)
 
-    def _job(self, verb: Verb, key: str, right: Access, **parts: Any) -> Job:
+    def _job(self, verb: Verb, key: str, right: Access, op_id: str | None, label: str) -> Job:
         site = self._live()
         self._writing(verb)
         self._check_key(key, site)
@@ -262,44 +279,41 @@ class BaseStateStore:
             raise InvalidKeyError(f"key {key!r}: this name belongs to the toolkit's transaction records", key=key)
         self._require(key, right, verb)
         self._protected(site, key, verb)
-        op_id: str | None = parts.pop("op_id", None)
-        started = time.monotonic()
-        job = Job(
-            verb,
-            key,
-            started + self.retry.deadline,
-            policy_attempts=self.retry.attempts,
-            started=started,
-            call_id=self.next_call_id(),
-            label=parts.pop("label", verb),
-            **parts,
-        )
+        started, policy = time.monotonic(), self.retry
+        job = Job(verb, key, started + policy.deadline, policy.attempts)
+        job.started, job.label, job.call_id = started, label, self.next_call_id()
         if op_id is not None:
-            job.op, job.op_id = OpId.of(check_op_id(op_id), f"{verb}:{job.label}"), op_id
+            job.op, job.op_id = OpId.of(check_op_id(op_id), f"{verb}:{label}"), op_id
         return job
 
     def _update_job(self, key: str, change: Callable[[Any], Any], default: Any, ttl: TTL, op_id: str | None) -> Job:
         check_change(change)
         check_ttl(ttl)
-        label = name_of(change)
-        guarded = _Guarded(change, self._removal(key))
-        kept = default if default is NO_DEFAULT else plain(default, key)
-        return self._job(
-            "update", key, Access.READ | Access.WRITE, change=guarded, default=kept, ttl=ttl, op_id=op_id, label=label
-        )
+        job = self._job("update", key, _READ_WRITE, op_id, name_of(change))
+        job.change, job.ttl = _Guarded(change, self, key), ttl
+        if default is not NO_DEFAULT:
+            job.default = plain(default, key)
+        return job
 
-    def _removal(self, key: str) -> Callable[[], None]:
-        return lambda: self._require(key, Access.REMOVE, "update to DELETE")
+    def may_remove(self, key: str) -> None:
+        """
+        Whether a change function may answer DELETE.
+        """
+        self._require(key, Access.REMOVE, "update to DELETE")
 
     def _value_job(self, verb: Verb, key: str, value: Any, ttl: TTL, op_id: str | None, etag: Any = None) -> Job:
         check_ttl(ttl)
         check_value(value, key, "value")
         private = plain(value, key)
         encode(private, key)
-        return self._job(verb, key, Access.WRITE, value=private, ttl=ttl, op_id=op_id, etag=etag)
+        job = self._job(verb, key, Access.WRITE, op_id, verb)
+        job.value, job.ttl, job.etag = private, ttl, etag
+        return job
 
     def _delete_job(self, key: str, etag: Any, op_id: str | None) -> Job:
-        return self._job("delete", key, Access.REMOVE, etag=etag, op_id=op_id)
+        job = self._job("delete", key, Access.REMOVE, op_id, "delete")
+        job.etag = etag
+        return job
 
     def _blind(self, key: str, value: Any, call: str, right: Access, ttl: TTL = CLEAR) -> Write:
         """
@@ -377,10 +391,10 @@ class _Guarded:
     A change function during whose run every call on a store is refused.
     """
 
-    __slots__ = ("change", "removal")
+    __slots__ = ("change", "key", "store")
 
-    def __init__(self, change: Callable[[Any], Any], removal: Callable[[], None]) -> None:
-        self.change, self.removal = change, removal
+    def __init__(self, change: Callable[[Any], Any], store: BaseStateStore, key: str) -> None:
+        self.change, self.store, self.key = change, store, key
 
     def __call__(self, value: Any) -> Any:
         _inside.where = "change function"
@@ -389,7 +403,7 @@ class _Guarded:
         finally:
             _inside.where = None
         if result is DELETE:
-            self.removal()
+            self.store.may_remove(self.key)
         return result
 
 

@@ -260,8 +260,8 @@ class AsyncCombiner:
     The async colour; one event loop, no locks.
     """
 
-    def __init__(self, site: Site, world: AsyncWorld, group: TaskGroup) -> None:
-        self.site, self.world, self.group = site, world, group
+    def __init__(self, site: Site, world: AsyncWorld, group: TaskGroup, make_event: Callable[[], Any]) -> None:
+        self.site, self.world, self.group, self.make_event = site, world, group, make_event
         self.queues: dict[str, KeyQueue] = {}
 
     async def submit(self, job: Job) -> Any:
@@ -269,7 +269,7 @@ class AsyncCombiner:
         Do a job and return its value.
         """
         ticket = Ticket(job)
-        ticket.event = anyio.Event()
+        event = ticket.event = self.make_event()
         queue = self.queues.get(job.key)
         if queue is None:
             queue = self.queues[job.key] = KeyQueue(job.key)
@@ -278,7 +278,7 @@ class AsyncCombiner:
         else:
             queue.waiting.append(ticket)
         try:
-            await ticket.event.wait()
+            await event.wait()
         except BaseException:
             await self._cancelled(queue, ticket)
             raise

@@ -334,7 +334,7 @@ class AsyncStateStore(BaseStateStore):
             site = self._opened(component)
             self._group = await stack.enter_async_context(anyio.create_task_group())
             self._port, self._world = port, AsyncWorld(port, emit)
-            self._combiner = AsyncCombiner(site, self._world, self._group)
+            self._combiner = AsyncCombiner(site, self._world, self._group, _event_maker())
             self._loop, self._site = _loop_token(), site
             self._stack = stack.pop_all()
         self._warn_last_write()
@@ -539,12 +539,22 @@ class Flight:
         self.error: Exception | None = None
 
 
+def _event_maker() -> Callable[[], Any]:
+    """
+    The running library's own event: one is made for every waiting call, and anyio asks which library it is each time.
+    """
+    if sniffio.current_async_library() == "asyncio":
+        return asyncio.Event
+    return anyio.Event
+
+
 def _loop_token() -> object:
     """
     What identifies the running event loop.
     """
-    if sniffio.current_async_library() == "asyncio":
+    try:
         return asyncio.get_running_loop()
-    import trio
+    except RuntimeError:
+        import trio
 
-    return trio.lowlevel.current_trio_token()
+        return trio.lowlevel.current_trio_token()

@@ -318,11 +318,11 @@ def _put(working: Working, value: Any, ttl: TTL, now: float) -> Working:
         expires = None
     else:
         expires = round(now + float(ttl), 3)
-    return replace(working, value=value, expires=expires, version=None, dirty=True)
+    return Working(value, expires, None, working.ops, working.fresh, dirty=True)
 
 
 def _erase(working: Working) -> Working:
-    return replace(working, value=ABSENT, expires=None, version=ABSENT, dirty=True)
+    return Working(ABSENT, None, ABSENT, working.ops, working.fresh, dirty=True)
 
 
 def check_value(value: Any, key: str, source: str) -> None:
