@@ -2,6 +2,7 @@
 Optimistic concurrency on the Dapr state API: no lost update, exactly once, every conflict explained.
 """
 
+from toolkit.conflict import retry_on_conflict
 from toolkit.core.model import ABSENT, CLEAR, DELETE, KEEP, UNCHANGED, Access, Entry, ETag, Outcome
 from toolkit.core.policy import RetryPolicy
 from toolkit.errors import (
@@ -38,6 +39,7 @@ from toolkit.log import log_to
 from toolkit.store import AsyncStateStore, StateStore
 from toolkit.stores import Profile
 from toolkit.transaction import AsyncTransaction, Transaction, transactional
+from toolkit.typed import AsyncTypedStateStore, TypedStateStore
 
 __all__ = [
     "ABSENT",
@@ -51,6 +53,7 @@ __all__ = [
     "AsyncDapr",
     "AsyncStateStore",
     "AsyncTransaction",
+    "AsyncTypedStateStore",
     "AttemptsExhaustedError",
     "ConflictError",
     "CorruptValueError",
@@ -80,10 +83,12 @@ __all__ = [
     "TooManyOperationsError",
     "Transaction",
     "TransactionsUnsupportedError",
+    "TypedStateStore",
     "UnencodableValueError",
     "UnknownStoreError",
     "UnsafeStoreError",
     "ValueTooLargeError",
     "log_to",
+    "retry_on_conflict",
     "transactional",
 ]

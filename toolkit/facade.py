@@ -5,12 +5,11 @@ One object for a sidecar: state stores, secrets and configuration, in both colou
 from __future__ import annotations
 
 import functools
-import inspect
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, TypeVar, Unpack, cast
 
 import anyio
 import anyio.abc
@@ -91,6 +90,10 @@ class BaseDapr:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} at {self._shown} ({'open' if self._open else 'closed'})>"
 
+    @property
+    def is_open(self) -> bool:
+        return self._open
+
     def _make_link(self) -> Link:
         from toolkit.dapr.address import Token, address_of
         from toolkit.dapr.link import Link
@@ -106,21 +109,26 @@ class BaseDapr:
         return None if self.state_store is not None and not wanted else wanted
 
     def _named(self, name: str | None, argument: str) -> tuple[Link, str]:
-        if not self._open:
-            raise RuntimeError(f"{self!r} is not open: use it inside `with {type(self).__name__}(...) as dapr:`")
+        self._check_open()
         if name is None or self._link is None:
             raise RuntimeError(f"{self!r} names no such store: open it with {argument}='...'")
         return self._link, name
 
-    def _options(self, name: str, options: StoreOptions) -> tuple[Any, ...]:
-        """
-        What tells two handles on one store apart.
-        """
-        frozen = {
-            option: tuple(sorted(value.items())) if isinstance(value, Mapping) else value
-            for option, value in options.items()
-        }
-        return name, *sorted(frozen.items(), key=lambda item: item[0])
+    def _check_open(self) -> None:
+        if not self._open:
+            raise RuntimeError(f"{self!r} is not open: use it inside `with {type(self).__name__}(...) as dapr:`")
+
+
+def _handle(name: str, options: StoreOptions) -> tuple[Any, ...]:
+    """
+    What tells two handles on one store apart; a mapping of rights counts by what it says.
+    """
+    given: list[tuple[str, Any]] = sorted(options.items())
+    rights = options.get("access")
+    if isinstance(rights, Mapping):
+        given = [(option, value) for option, value in given if option != "access"]
+        given.append(("access", tuple(sorted((prefix, rights[prefix].value) for prefix in rights))))
+    return name, *given
 
 
 class Dapr(BaseDapr):
@@ -163,7 +171,7 @@ class Dapr(BaseDapr):
                 link.connect(wanted)
             self._link, self._open = link, True
             if self.state_store is not None:
-                self._states = self._hold(self.state_store, StoreOptions(**self._state_settings))
+                self._states = self._hold(self.state_store, cast("StoreOptions", self._state_settings))
                 self._states.connect()
         except BaseException:
             self._open = False
@@ -221,12 +229,11 @@ class Dapr(BaseDapr):
         It connects with its first call and is closed with this object; a ``with`` block is allowed and not needed. The
         same name with the same options is the same store, so that handlers may ask for it each time.
         """
-        if not self._open:
-            raise RuntimeError(f"{self!r} is not open: use it inside `with Dapr(...) as dapr:`")
+        self._check_open()
         return self._hold(name, options)
 
     def _hold(self, name: str, options: StoreOptions) -> _HeldStore:
-        key = self._options(name, options)
+        key = _handle(name, options)
         with self._lock:
             if key not in self._held:
                 self._held[key] = _HeldStore(name, dapr=self, **options)
@@ -249,6 +256,8 @@ class _HeldStore(StateStore):
         """
         Connect unless that is done.
         """
+        if self._site is not None:
+            return
         with self._connecting:
             if self._over:
                 raise RuntimeError(f"{self!r}: its Dapr object was closed")
@@ -262,11 +271,6 @@ class _HeldStore(StateStore):
         with self._connecting:
             self._over = True
         self.close(timeout)
-
-    def _live(self) -> Any:
-        if self._site is None:
-            self.connect()
-        return super()._live()
 
     def __enter__(self) -> Self:
         self.connect()
@@ -304,7 +308,7 @@ class AsyncDapr(BaseDapr):
             self._link, self._open = link, True
             stack.callback(self._shut)
             if self.state_store is not None:
-                self._states = self._hold(self.state_store, StoreOptions(**self._state_settings))
+                self._states = self._hold(self.state_store, cast("StoreOptions", self._state_settings))
                 await self._states.connect()
         except BaseException:
             # Not through the group, which would wrap the error.
@@ -357,12 +361,11 @@ class AsyncDapr(BaseDapr):
         """
         See ``Dapr.state``; ``async with`` is allowed and not needed.
         """
-        if not self._open:
-            raise RuntimeError(f"{self!r} is not open: use it inside `async with AsyncDapr(...) as dapr:`")
+        self._check_open()
         return self._hold(name, options)
 
     def _hold(self, name: str, options: StoreOptions) -> _AsyncHeldStore:
-        key = self._options(name, options)
+        key = _handle(name, options)
         if key not in self._held:
             self._held[key] = _AsyncHeldStore(name, dapr=self, **options)
         return self._held[key]
@@ -401,7 +404,7 @@ class _AsyncHeldStore(AsyncStateStore):
         """
         if self._site is not None:
             return
-        if not self._owner._open:
+        if not self._owner.is_open:
             raise RuntimeError(f"{self!r}: its AsyncDapr object was closed")
         if self._connecting is None:
             self._connecting = anyio.Lock()
@@ -438,7 +441,16 @@ class _Opened:
         return await AsyncStateStore.__aexit__(self.store, kind, error, at)
 
 
-def _connecting_first(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def _connecting(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: _HeldStore, *args: Any, **kwargs: Any) -> Any:
+        self.connect()
+        return method(self, *args, **kwargs)
+
+    return call
+
+
+def _connecting_async(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     @functools.wraps(method)
     async def call(self: _AsyncHeldStore, *args: Any, **kwargs: Any) -> Any:
         await self.connect()
@@ -447,7 +459,22 @@ def _connecting_first(method: Callable[..., Awaitable[Any]]) -> Callable[..., Aw
     return call
 
 
-# Every awaited call of a store may be the first one, those of the future too.
-for _name, _member in vars(AsyncStateStore).items():
-    if not _name.startswith("_") and inspect.iscoroutinefunction(_member):
-        setattr(_AsyncHeldStore, _name, _connecting_first(_member))
+# What users call on a store; any of it may be the first call.
+CALLS: Final = (
+    "compare_and_set",
+    "create",
+    "delete",
+    "get",
+    "get_many",
+    "outcome",
+    "read",
+    "resolve",
+    "set",
+    "snapshot",
+    "transact",
+    "update",
+    "void",
+)
+for _name in CALLS:
+    setattr(_HeldStore, _name, _connecting(getattr(StateStore, _name)))
+    setattr(_AsyncHeldStore, _name, _connecting_async(getattr(AsyncStateStore, _name)))

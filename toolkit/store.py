@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import anyio
 import anyio.abc
@@ -20,7 +20,7 @@ from toolkit._base import BaseStateStore
 from toolkit._checks import check_etag
 from toolkit._drive import AsyncWorld, World, drive, drive_async
 from toolkit.combine import CANCEL_GRACE, AsyncCombiner, Combiner
-from toolkit.core.jobs import NO_DEFAULT
+from toolkit.core.jobs import NO_DEFAULT, Job
 from toolkit.core.model import CLEAR, DELETE, KEEP, TTL, Absent, Access, Entry, ETag, Outcome
 from toolkit.core.reading import read_entries, read_entry, value_of
 from toolkit.core.policy import RetryPolicy
@@ -30,6 +30,9 @@ from toolkit.errors import StateError
 from toolkit.log import emit
 from toolkit.ports import AsyncStatePort, StatePort
 from toolkit.transaction import Settings, check_isolation, transact_async, transact_sync
+from toolkit.typed import AsyncTypedStateStore, TypedStateStore
+
+T = TypeVar("T")
 
 
 class StateStore(BaseStateStore):
@@ -134,6 +137,17 @@ class StateStore(BaseStateStore):
         entries = drive(read_entries(site, wanted, self._deadline()), self._world)
         return {entry.key: entry.value for entry in entries if entry.exists}
 
+    def typed(self, type: type[T]) -> TypedStateStore[T]:
+        """
+        The same methods for a dataclass, a msgspec.Struct or a pydantic model.
+
+        Members of a stored object that the class does not declare are carried over when it is written back.
+
+        Raises:
+            TypeError: The class is none of these.
+        """
+        return TypedStateStore(self, type)
+
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def update(
@@ -167,7 +181,7 @@ class StateStore(BaseStateStore):
             OperationIdReusedError: ``op_id`` belongs to another operation.
             StoreUnavailableError: No answer within the deadline; nothing was written.
         """
-        return self._combiner.submit(self._update_job(key, change, default, ttl, op_id))
+        return self._submit(self._update_job(key, change, default, ttl, op_id))
 
     def create(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
         """
@@ -176,7 +190,7 @@ class StateStore(BaseStateStore):
         Raises:
             AlreadyExistsError: The key is present; nothing was written.
         """
-        self._combiner.submit(self._value_job("create", key, value, ttl, op_id))
+        self._submit(self._value_job("create", key, value, ttl, op_id))
 
     def set(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
         """
@@ -184,7 +198,7 @@ class StateStore(BaseStateStore):
         """
         if self.last_write:
             return self._blindly(key, value, "set", Access.WRITE, ttl)
-        self._combiner.submit(self._value_job("set", key, value, ttl, op_id))
+        self._submit(self._value_job("set", key, value, ttl, op_id))
         return None
 
     def compare_and_set(
@@ -198,7 +212,7 @@ class StateStore(BaseStateStore):
             TypeError: ``etag`` is None or text, which could not protect anything.
         """
         expected = check_etag(etag, "compare_and_set")
-        self._combiner.submit(self._value_job("compare_and_set", key, value, ttl, op_id, expected))
+        self._submit(self._value_job("compare_and_set", key, value, ttl, op_id, expected))
 
     def delete(self, key: str, *, etag: Any = NO_DEFAULT, op_id: str | None = None) -> None:
         """
@@ -213,8 +227,12 @@ class StateStore(BaseStateStore):
         if self.last_write and etag is NO_DEFAULT:
             return self._blindly(key, DELETE, "delete", Access.REMOVE)
         expected = None if etag is NO_DEFAULT else check_etag(etag, "delete")
-        self._combiner.submit(self._delete_job(key, expected, op_id))
+        self._submit(self._delete_job(key, expected, op_id))
         return None
+
+    def _submit(self, job: Job) -> Any:
+        # The job is made first: it refuses a store that is not open.
+        return self._combiner.submit(job)
 
     def _blindly(self, key: str, value: Any, call: str, right: Access, ttl: TTL = CLEAR) -> None:
         write = self._blind(key, value, call, right, ttl)
@@ -358,7 +376,8 @@ class AsyncStateStore(BaseStateStore):
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> bool | None:
         self._site = None
-        return await self._stack.__aexit__(kind, error, at)
+        # Without the error: a task group would wrap it.
+        return await self._stack.__aexit__(None, None, None)
 
     def _live(self) -> Any:
         site = super()._live()
@@ -391,6 +410,12 @@ class AsyncStateStore(BaseStateStore):
         entries = await drive_async(read_entries(site, wanted, self._deadline()), self._world)
         return {entry.key: entry.value for entry in entries if entry.exists}
 
+    def typed(self, type: type[T]) -> AsyncTypedStateStore[T]:
+        """
+        See ``StateStore.typed``.
+        """
+        return AsyncTypedStateStore(self, type)
+
     async def update(
         self,
         key: str,
@@ -403,13 +428,13 @@ class AsyncStateStore(BaseStateStore):
         """
         See ``StateStore.update``; ``change`` is a plain function in this colour too.
         """
-        return await self._combiner.submit(self._update_job(key, change, default, ttl, op_id))
+        return await self._submit(self._update_job(key, change, default, ttl, op_id))
 
     async def create(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
         """
         See ``StateStore.create``.
         """
-        await self._combiner.submit(self._value_job("create", key, value, ttl, op_id))
+        await self._submit(self._value_job("create", key, value, ttl, op_id))
 
     async def set(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
         """
@@ -418,7 +443,7 @@ class AsyncStateStore(BaseStateStore):
         if self.last_write:
             await self._blindly(key, value, "set", Access.WRITE, ttl)
             return
-        await self._combiner.submit(self._value_job("set", key, value, ttl, op_id))
+        await self._submit(self._value_job("set", key, value, ttl, op_id))
 
     async def compare_and_set(
         self, key: str, value: Any, etag: ETag | Absent, *, ttl: TTL = CLEAR, op_id: str | None = None
@@ -427,7 +452,7 @@ class AsyncStateStore(BaseStateStore):
         See ``StateStore.compare_and_set``.
         """
         expected = check_etag(etag, "compare_and_set")
-        await self._combiner.submit(self._value_job("compare_and_set", key, value, ttl, op_id, expected))
+        await self._submit(self._value_job("compare_and_set", key, value, ttl, op_id, expected))
 
     async def delete(self, key: str, *, etag: Any = NO_DEFAULT, op_id: str | None = None) -> None:
         """
@@ -437,7 +462,10 @@ class AsyncStateStore(BaseStateStore):
             await self._blindly(key, DELETE, "delete", Access.REMOVE)
             return
         expected = None if etag is NO_DEFAULT else check_etag(etag, "delete")
-        await self._combiner.submit(self._delete_job(key, expected, op_id))
+        await self._submit(self._delete_job(key, expected, op_id))
+
+    async def _submit(self, job: Job) -> Any:
+        return await self._combiner.submit(job)
 
     async def _blindly(self, key: str, value: Any, call: str, right: Access, ttl: TTL = CLEAR) -> None:
         write = self._blind(key, value, call, right, ttl)

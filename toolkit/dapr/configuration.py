@@ -49,7 +49,7 @@ class Configs:
     """
 
     def __init__(self, link: Link, store: str) -> None:
-        self._link, self.store = link, store
+        self.link, self.store = link, store
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.store!r}>"
@@ -64,7 +64,7 @@ class Configs:
         from dapr.proto import api_v1
 
         request = api_v1.GetConfigurationRequest(store_name=self.store, keys=_checked(keys))
-        answer = self._link.call(_WHAT, self.store, "GetConfiguration", request)
+        answer = self.link.call(_WHAT, self.store, "GetConfiguration", request)
         if isinstance(answer, Reply):
             raise StoreError(f"{_WHAT} {self.store!r} cannot be read ({shown(answer)})")
         return _items(answer)
@@ -80,7 +80,7 @@ class Configs:
         Raises:
             UnknownStoreError: There is no such configuration store.
         """
-        watch = Watch(self, self._link, _checked(keys))
+        watch = Watch(self, self.link, _checked(keys))
         watch.open()
         return watch
 
@@ -318,7 +318,7 @@ class AsyncConfigs:
 
         Cancelling a wait loses no change: the next wait gets it.
         """
-        return AsyncWatch(Watch(self._configs, self._configs._link, _checked(keys)), self._in_thread)
+        return AsyncWatch(Watch(self._configs, self._configs.link, _checked(keys)), self._in_thread)
 
 
 class AsyncWatch:
