@@ -58,7 +58,7 @@ class Codec(Generic[T]):
             CorruptValueError: It is no such instance; names the field.
         """
         try:
-            return self._load(value)
+            loaded: T = self._load(value)
         except Exception as error:
             if (said := _complaint(error)) is None:
                 raise
@@ -66,6 +66,7 @@ class Codec(Generic[T]):
                 f"key {key!r}: what is stored is no {self.name}: {said}; repair the value, or declare what is there",
                 key=key,
             ) from None  # the original quotes the value
+        return loaded
 
     def dump(self, value: T, key: str) -> Any:
         """
@@ -93,8 +94,9 @@ class Codec(Generic[T]):
         What to store for an instance in place of what is stored.
         """
         dumped = self.dump(value, key)
-        if type(stored) is not dict or type(dumped) is not dict:
+        if not isinstance(stored, dict) or not isinstance(dumped, dict):
             return dumped
+        stored, dumped = cast("dict[str, Any]", stored), cast("dict[str, Any]", dumped)
         strange = self._strange(stored)
         # What is no such instance and is overwritten with one keeps the members that this leaves free.
         return {**stored, **dumped} if strange is None else _with(dumped, strange)
@@ -104,12 +106,12 @@ class Codec(Generic[T]):
         The members of a stored object that are not the class's own; ``None`` when it is no such instance at all.
         """
         try:
-            own = self._dump(self._load(stored))
+            own: dict[str, Any] = self._dump(self._load(stored))
         except Exception as error:
             if _complaint(error) is None:
                 raise
             return None
-        return _without(stored, own) if type(own) is dict else _EMPTY
+        return _without(stored, own)
 
 
 def _without(stored: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
@@ -120,22 +122,24 @@ def _without(stored: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     for name, value in stored.items():
         if name not in own:
             rest[name] = value
-        elif type(value) is dict and type(own[name]) is dict and (inner := _without(value, own[name])):
-            rest[name] = inner
+        elif isinstance(value, dict) and isinstance(own[name], dict):
+            inner = _without(cast("dict[str, Any]", value), own[name])
+            if inner:
+                rest[name] = inner
     return rest
 
 
-def _with(new: Any, strange: dict[str, Any]) -> Any:
+def _with(new: dict[str, Any], strange: dict[str, Any]) -> dict[str, Any]:
     """
     The new object and, where it has room for them, the strange members of the old one.
     """
-    if type(new) is not dict or not strange:
-        return new
-    members = cast("dict[str, Any]", new)
-    return members | {
-        name: _with(members[name], value) if name in members and type(value) is dict else members.get(name, value)
-        for name, value in strange.items()
-    }
+    whole = dict(new)
+    for name, value in strange.items():
+        if name not in new:
+            whole[name] = value
+        elif isinstance(value, dict) and isinstance(new[name], dict):
+            whole[name] = _with(new[name], cast("dict[str, Any]", value))
+    return whole
 
 
 _Pair = tuple[Callable[[Any], Any], Callable[[Any], Any]]
@@ -190,12 +194,7 @@ def _complaint(error: Exception) -> str | None:
     return None
 
 
-@functools.lru_cache(maxsize=256)
-def codec_of(type: type[T]) -> Codec[T]:
-    """
-    The codec of a class, made once.
-    """
-    return Codec(type)
+_codec: Final = functools.lru_cache(maxsize=256)(Codec[Any])
 
 
 class _Typed(Generic[T]):
@@ -205,7 +204,7 @@ class _Typed(Generic[T]):
 
     def __init__(self, type: type[T]) -> None:
         self.type = type
-        self._codec: Codec[T] = codec_of(type)
+        self._codec: Codec[T] = _codec(cast("Any", type))
 
     def _entry(self, entry: Entry) -> TypedEntry[T]:
         value = self._codec.load(entry.value, entry.key) if entry.exists else None
