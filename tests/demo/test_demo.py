@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.sidecar.processes import left_over, using
 
 ROOT = Path(__file__).parents[2]
