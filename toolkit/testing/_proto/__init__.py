@@ -1,0 +1,3 @@
+"""
+Dapr's protocol for pluggable state stores; Copyright The Dapr Authors, Apache License 2.0.
+"""
