@@ -12,7 +12,8 @@ from typing import Any
 import grpc
 import pytest
 
-from toolkit.doctor import GrpcWire, Match, Report, examine
+from tests.stores.reports import assert_as_profiled
+from toolkit.doctor import GrpcWire, Report, examine
 from toolkit.doctor.evidence import write_if_asked
 from toolkit.sidecar import Sidecar, component
 from toolkit.testing.live import LiveStores
@@ -59,17 +60,6 @@ def described(live: LiveStores, name: str) -> str:
     ).stdout
     version = re.search(r"\d+\.\d+(\.\d+)?", text)
     return f"{SERVERS[name]} {version.group() if version else 'of unknown version'}"
-
-
-def assert_as_profiled(report: Report) -> None:
-    """
-    Every fact is the profile's, every probe was made, and no scratch key stays.
-    """
-    assert {} == {
-        f.fact: (f.expected, f.found) for f in report.findings if f.match not in (Match.SAME, Match.NEW)
-    }
-    assert () == report.left
-    assert set(report.skipped) <= {"raced-creates"}
 
 
 @pytest.mark.parametrize(

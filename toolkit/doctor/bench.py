@@ -18,7 +18,13 @@ from toolkit.stores._evidence import Fact
 
 PREFIX: Final = "_occ-doctor-"
 
-_ETAGS: Final = re.compile(r"\b(current|expect)=[^\s,]+")
+_VARYING: Final = (
+    (re.compile(r"\b(current|expect)=[^\s,]+"), r"\1=ETAG"),
+    (re.compile(r"127\.0\.0\.1:\d+"), "HOST"),
+    (re.compile(r"-{4,}"), ""),
+    (re.compile(r"RequestID: \w+"), "RequestID"),
+    (re.compile(r"(?i)\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "UUID"),
+)
 
 
 class ProbeError(Exception):
@@ -118,7 +124,9 @@ class Bench:
         Take the random part of keys and ETags out of a text, so that two runs read alike.
         """
         words = " ".join(text.replace(self.run, "RUN").split())
-        return _ETAGS.sub(r"\1=ETAG", words)[:300]
+        for pattern, word in _VARYING:
+            words = pattern.sub(word, words)
+        return words[:300]
 
     def clean(self) -> list[str]:
         """

@@ -7,6 +7,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from toolkit.doctor.bench import Bench, ProbeError
@@ -93,6 +94,7 @@ def examine(
     *,
     about: About | None = None,
     probes: Mapping[str, Callable[[Bench], None]] = PROBES,
+    omit: Mapping[str, str] = MappingProxyType({}),
     progress: Callable[[str], None] = _silent,
 ) -> Report:
     """
@@ -103,6 +105,7 @@ def examine(
         name: Its component name, for the report.
         about: What the sidecar says of it, when that is known already.
         probes: The experiments to make.
+        omit: Experiments to leave out, with the reason, such as what an emulator does not play.
         progress: Told the name of each probe before it starts.
     """
     about = about or wire.about()
@@ -112,6 +115,9 @@ def examine(
     left: list[str] = []
     try:
         for title, probe in probes.items():
+            if title in omit:
+                bench.skipped[title] = omit[title]
+                continue
             progress(title)
             try:
                 probe(bench)
@@ -145,7 +151,7 @@ def _claims(about: About, bench: Bench) -> list[str]:
     facts = bench.facts
     if "TRANSACTIONAL" in claims and facts.get("transaction") in ("partly applied", "all applied", "fails"):
         warnings.append(
-            f"The component claims TRANSACTIONAL; a transaction with a stale ETag was {facts['transaction']}."
+            f"The component claims TRANSACTIONAL; a transaction with a stale ETag: {facts['transaction']}."
         )
     if "ETAG" in claims and facts.get("stale-compare-and-set") == "written":
         warnings.append("The component claims ETAG; a write with a stale ETag was written.")

@@ -226,6 +226,7 @@ def odd_values(bench: Bench) -> None:
     """
     Values a store could mangle: bytes that are no text, a dollar sign, a large integer, nothing at all.
     """
+    bench.made(_A, "v")
     key = bench.key("v")
     raw = bytes([0, 255, 254, 128, 10])
     reply = bench.wire.send(Op(key, raw))
@@ -280,6 +281,7 @@ def sizes(bench: Bench) -> None:
     """
     The largest of a few sizes a value may have, below the limit of a gRPC message.
     """
+    bench.made(_A, "big")
     largest = "under 60 KB"
     for name, size in (("60 KB", 60_000), ("300 KB", 300_000), ("1 MB", 1_000_000), ("3 MB", 3_000_000)):
         key = bench.key("big")

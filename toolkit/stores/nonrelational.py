@@ -10,6 +10,10 @@ from typing import Final
 from toolkit.stores.profile import Call, Profile
 from toolkit.stores.relational import RESTORE
 
+_EMULATED: Final = (
+    "The evidence comes from an emulator: it proves what the Dapr component does, not how the cloud service behaves "
+    "under load, throttling or failover."
+)
 _RESURRECTION: Final = (
     "A write with the ETag of a key that was deleted creates the key again, so a plain delete can be undone by a "
     "toolkit write under way: delete through the toolkit."
@@ -55,13 +59,16 @@ COSMOSDB: Final = Profile(
     bulk_pays=False,
     delete_gone="OK",
     wild_etags=frozenset({"*"}),
+    shows_ttl=True,
     resends=True,
     mangles=frozenset({"large-integer"}),
     key_pattern=r"[^/\\?#]+",
     max_operations=100,
     reads="the account's default; Dapr's 'strong' is only Session consistency",
     multi_conflict_texts=("failed with status code 412", "status code 412"),
+    evidence="live",
     cautions=(
+        _EMULATED,
         "Reads are not linearizable across clients, so transactions are not offered as serializable here.",
         (
             "Transactions of the store work inside one partition key only; the toolkit leaves each key in its own "
@@ -82,6 +89,7 @@ DYNAMODB: Final = Profile(
     ghosts=True,
     strong_reads=True,
     first_write="INTERNAL",
+    shows_ttl=True,
     resends=True,
     max_value=400 * 1024,
     max_key=2048,
@@ -91,7 +99,9 @@ DYNAMODB: Final = Profile(
     create_texts=("ConditionalCheckFailed",),
     multi_conflict_texts=("ConditionalCheckFailed",),
     retryable_texts=("TransactionConflict",),
+    evidence="live",
     cautions=(
+        _EMULATED,
         "Only strong reads see the last write; the toolkit asks for them.",
         (
             "A delete inside a transaction ignores its ETag and a key named twice loses its first condition: the toolkit "
@@ -157,7 +167,9 @@ BLOBSTORAGE_V1: Final = Profile(
     ),
 )
 
-BLOBSTORAGE_V2: Final = replace(BLOBSTORAGE_V1, version="v2", cautions=BLOBSTORAGE_V1.cautions[1:])
+BLOBSTORAGE_V2: Final = replace(
+    BLOBSTORAGE_V1, version="v2", evidence="live", cautions=(_EMULATED, *BLOBSTORAGE_V1.cautions[1:])
+)
 
 TABLESTORAGE: Final = Profile(
     "state.azure.tablestorage",
@@ -175,7 +187,9 @@ TABLESTORAGE: Final = Profile(
     key_pattern=r"[^/\\#?]+",
     mangles=frozenset({"binary"}),
     invalid_texts=("InvalidInput",),
+    evidence="live",
     cautions=(
+        _EMULATED,
         _RESURRECTION,
         "A conditional delete words every failure as a conflict: the toolkit re-reads.",
         "A value has at most 64 KB of UTF-16, and bytes that are not UTF-8 are mangled.",

@@ -45,10 +45,12 @@ COCKROACHDB_V1: Final = Profile(
     etag_repeats=True,
     bulk_pays=True,
     bulk_false_missing=True,
+    shows_ttl=True,
     first_write="INTERNAL",
     malformed_etag="INVALID_ARGUMENT",
     multi_conflict_texts=("no item was updated",),
     retryable_texts=("SQLSTATE 40P01", "SQLSTATE 40001"),
+    evidence="live",
     reasons=(
         (
             "A write without an ETag always sets the ETag to 2, so a stale ETag still matches after another's write and "
@@ -77,6 +79,7 @@ ZOOKEEPER: Final = Profile(
     invalid_texts=("zk: invalid path", "zk: invalid acl specified"),
     linearizable=False,
     reads="no consistency option is honoured",
+    evidence="live",
     reasons=(
         "The component cannot create a key: it sends no access list and the server refuses that.",
         "ETags count from 0 and repeat after a delete, and one that is not a number is a blind write.",
@@ -174,6 +177,7 @@ MEMCACHED: Final = replace(
     max_key=250,
     max_value=1024 * 1024,
     key_pattern=r"[^\s\x00-\x20\x7f]+",
+    evidence="live",
     cautions=(*_LAST_WRITE, "The server may evict any key at any time."),
 )
 CASSANDRA: Final = replace(

@@ -76,7 +76,6 @@ POSTGRESQL_V2: Final = replace(
 COCKROACHDB_V2: Final = replace(
     POSTGRESQL_V2,
     type="state.cockroachdb",
-    evidence="source",
     cautions=(
         (
             "Measured on PostgreSQL in the place of CockroachDB: the component is the same, the database is serializable "

@@ -1,0 +1,137 @@
+"""
+The doctor on emulators and on servers few machines have: `make test-stores`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from tests.stores.reports import assert_as_profiled
+from toolkit.doctor import GrpcWire, Op, Report, examine
+from toolkit.doctor.evidence import write_if_asked
+from toolkit.sidecar import ServerUnavailable, Sidecar
+from toolkit.testing import emulators
+from toolkit.testing._server import Server
+
+pytestmark = [pytest.mark.stores, pytest.mark.sidecar, pytest.mark.timeout(300)]
+
+NO_EXPIRY = {"expiry": "the emulator expires nothing"}
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[[type[Server]], Any]]:
+    """
+    Start an emulator, or skip with what to install; ``OCC_REQUIRE_STORES=all`` makes that a failure.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def start(kind: type[Server]) -> Any:
+            try:
+                return stack.enter_context(kind())
+            except ServerUnavailable as error:
+                if os.environ.get("OCC_REQUIRE_STORES") == "all":
+                    pytest.fail(str(error), pytrace=False)
+                pytest.skip(str(error))
+
+        yield start
+
+
+@pytest.fixture
+def probe(daprd: Callable[..., Sidecar]) -> Iterator[Callable[..., Report]]:
+    """
+    Examine the store of a component through a sidecar of its own, and keep the evidence when asked.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def run(component: dict[str, Any], server: str, **options: Any) -> Report:
+            sidecar = daprd(components=[component], app_id="live")
+            channel = stack.enter_context(grpc.insecure_channel(sidecar.grpc_endpoint))
+            name = component["metadata"]["name"]
+            report = examine(GrpcWire(channel, name), name, **options)
+            write_if_asked(report, server)
+            return report
+
+        yield run
+
+
+def test_blob_storage(started: Callable[..., Any], probe: Callable[..., Report]) -> None:
+    """
+    Azure Blob Storage on Azurite.
+    """
+    assert_as_profiled(probe(started(emulators.Azurite).component("blob"), "Azurite 3.37.0"))
+
+
+def test_table_storage(started: Callable[..., Any], probe: Callable[..., Report]) -> None:
+    """
+    Azure Table Storage on Azurite: a deleted key comes back.
+    """
+    report = probe(started(emulators.Azurite).component_table("table"), "Azurite 3.37.0")
+    assert_as_profiled(report)
+    assert "creates" == report.facts["compare-and-set-on-deleted"]
+
+
+def test_cosmos_db(started: Callable[..., Any], probe: Callable[..., Report]) -> None:
+    """
+    Cosmos DB's single keys on a stand-in without expiry and batches.
+    """
+    server = started(emulators.CosmosServer)
+    server.make_collection()
+    assert_as_profiled(probe(server.component("cosmos"), "cosmosdb-server 1.0.1", omit=NO_EXPIRY))
+
+
+def test_dynamodb(started: Callable[..., Any], probe: Callable[..., Report]) -> None:
+    """
+    DynamoDB on moto: deletes inside a transaction ignore their ETag, expired items refuse a create.
+    """
+    server = started(emulators.DynamoServer)
+    server.make_table()
+    report = probe(server.component("dynamo"), "moto 5.2.5, one request at a time")
+    assert_as_profiled(report)
+    assert "ignored" == report.facts["transaction-stale-delete"]
+
+
+def test_cockroachdb(started: Callable[..., Any], probe: Callable[..., Report]) -> None:
+    """
+    Both versions of CockroachDB's component on PostgreSQL: version 1 loses updates, version 2 does not.
+    """
+    server = started(emulators.CockroachStandIn)
+    server.make_functions()
+    first = probe(server.component_v1("crdb1"), "PostgreSQL in the place of CockroachDB")
+    second = probe(server.component("crdb2"), "PostgreSQL in the place of CockroachDB")
+    assert_as_profiled(first)
+    assert_as_profiled(second)
+    assert (False, True) == (first.facts["blind-write-moves-etag"], second.facts["blind-write-moves-etag"])
+
+
+def test_memcached(started: Callable[..., Any], probe: Callable[..., Report]) -> None:
+    """
+    Memcached knows no ETags: every conditional write is written.
+    """
+    report = probe(started(emulators.MemcachedServer).component("memcached"), "memcached 1.6")
+    assert_as_profiled(report)
+    assert "lost updates" == report.facts["counter"]
+
+
+def test_zookeeper(started: Callable[..., Any], daprd: Callable[..., Sidecar]) -> None:
+    """
+    ZooKeeper's component cannot create a key, so the doctor has nothing to probe and the profile refuses it.
+    """
+    component = started(emulators.ZooKeeperServer).component("zookeeper")
+    sidecar = daprd(components=[component], app_id="live")
+    with grpc.insecure_channel(sidecar.grpc_endpoint) as channel:
+        wire = GrpcWire(channel, "zookeeper")
+        end = time.monotonic() + 20
+        while "could not connect" in wire.send(Op("_occ-doctor-first", b"{}")).text:
+            assert time.monotonic() < end, "the component never connected"
+        report = examine(wire, "zookeeper")
+    write_if_asked(report, "ZooKeeper 3.8")
+    assert not report.profile.accepted
+    assert "invalid ACL" in report.skipped["compare-and-set with the current ETag"]
+    assert () == report.worse
