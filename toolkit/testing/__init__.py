@@ -14,14 +14,13 @@ if TYPE_CHECKING:
     from toolkit.testing.cancel import cancel_everywhere
     from toolkit.testing.component import StoreComponent
     from toolkit.testing.history import History
-    from toolkit.testing.linear import check_linearizable
-    from toolkit.testing.tcp import TcpProxy
-
     from toolkit.testing.interleave import interleavings, replay
+    from toolkit.testing.linear import check_linearizable
     from toolkit.testing.memory import MemoryStore
     from toolkit.testing.points import arm, record
     from toolkit.testing.proxy import FaultProxy
     from toolkit.testing.simulate import Hazards, Network, simulate
+    from toolkit.testing.tcp import TcpProxy
 
 __all__ = [
     "FaultProxy",

@@ -39,7 +39,7 @@ from types import TracebackType
 from typing import Any, Final, NoReturn, Self
 
 import grpc
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
 from grpc_reflection.v1alpha import reflection
 
 from toolkit.testing._mvcc import (
