@@ -12,7 +12,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, get_origin, overload
 
 import msgspec
@@ -147,13 +147,36 @@ _Pair = tuple[Callable[[Any], Any], Callable[[Any], Any]]
 
 def _msgspec(type: Any) -> _Pair:
     try:
-        msgspec.inspect.type_info(type)
-    except TypeError as error:
-        raise TypeError(f"typed({type!r}): a dataclass, a msgspec.Struct or a pydantic model is needed ({error})") from None
+        known = not isinstance(msgspec.inspect.type_info(type), msgspec.inspect.CustomType)
+    except TypeError:
+        known = False
+    if not known:
+        raise TypeError(f"typed({type!r}): a dataclass, a msgspec.Struct or a pydantic model is needed")
+    load = functools.partial(msgspec.convert, type=type, str_keys=True)
     return (
-        functools.partial(msgspec.convert, type=type, str_keys=True),
+        (lambda value: _complete(load(value))) if is_dataclass(type) else load,
         functools.partial(msgspec.to_builtins, str_keys=True),
     )
+
+
+def _complete(value: Any) -> Any:
+    """
+    Give fresh instances of dataclasses the defaults that msgspec leaves on the class, so that they are stored too.
+    """
+    if is_dataclass(value) and hasattr(value, "__dict__"):
+        own = vars(value)
+        for field in fields(value):
+            if field.name not in own and hasattr(value, field.name):
+                own[field.name] = getattr(value, field.name)
+        for part in own.values():
+            _complete(part)
+    elif isinstance(value, list | tuple):
+        for part in cast("list[Any]", value):
+            _complete(part)
+    elif isinstance(value, dict):
+        for part in cast("dict[Any, Any]", value).values():
+            _complete(part)
+    return value
 
 
 def _pydantic(type: Any) -> _Pair | None:
