@@ -17,18 +17,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
-import random
-import signal
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
+
+from crowd import Crowd, retry_if, start, tries
 
 PEOPLE = (
     "ada", "alan", "barbara", "donald", "edsger", "frances", "grace", "john", "leslie", "margaret", "niklaus", "tony",
@@ -123,57 +119,16 @@ WAYS: dict[str, Callable[[str, str], AbstractContextManager[SignUp]]] = {
 }
 
 
-def tries(seconds: float = 30.0) -> Iterator[int]:
-    """
-    Count tries, with a random pause before each but the first, until the time is up.
-    """
-    end = time.monotonic() + seconds
-    attempt = 1
-    while time.monotonic() < end:
-        yield attempt
-        time.sleep(random.uniform(0, min(0.002 * 2**attempt, 0.05)))
-        attempt += 1
-    raise TimeoutError(f"no luck within {seconds:g} s and {attempt} tries")
-
-
-def retry_if(error: Exception, *statuses: str) -> None:
-    """
-    Return when the error has one of these gRPC statuses; otherwise raise it again.
-    """
-    import grpc
-
-    status = error.code() if isinstance(error, grpc.RpcError) else None  # type: ignore[attr-defined]
-    if getattr(status, "name", "") not in statuses:
-        raise error
-
-
 # ------------------------------------------------------------------------------------------------------ eight processes
 
 
-def prepare(barrier: Any, numbers: Any) -> None:
+def enrol(_number: int, way: str, store: str, key: str, people: int) -> list[str]:
     """
-    Set up one process: Ctrl-C ends it at once, and the conflict log calls it by a name.
-    """
-    global start_line  # noqa: PLW0603 - a pool hands a barrier to its processes in this way only
-    start_line = barrier
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    with numbers.get_lock():
-        numbers.value += 1
-        os.environ["OCC_LOG_WRITER"] = f"desk-{numbers.value}"
-
-
-start_line: Any = None
-
-
-def enrol(way: str, store: str, key: str, people: int) -> tuple[list[str], float, float]:
-    """
-    One process: sign up so many people; the names they were told, when it began and when it ended.
+    One process: sign up so many people, and return the names they were told.
     """
     with WAYS[way](store, key) as sign_up:
-        start_line.wait(60)
-        began = time.monotonic()
-        told = [first_free(sign_up, PEOPLE[number % len(PEOPLE)]) for number in range(people)]
-        return told, began, time.monotonic()
+        start()
+        return [first_free(sign_up, PEOPLE[number % len(PEOPLE)]) for number in range(people)]
 
 
 def first_free(sign_up: SignUp, wanted: str) -> str:
@@ -191,7 +146,7 @@ def first_free(sign_up: SignUp, wanted: str) -> str:
             return name
 
 
-def run(way: str, options: argparse.Namespace, pool: ProcessPoolExecutor) -> dict[str, Any]:
+def run(way: str, options: argparse.Namespace, crowd: Crowd) -> dict[str, Any]:
     """
     Let all processes sign up their people at once, and compare what they were told with what is stored.
     """
@@ -199,21 +154,16 @@ def run(way: str, options: argparse.Namespace, pool: ProcessPoolExecutor) -> dic
 
     with StateStore(options.store) as states:
         states.set(options.key, {"users": []})
-        jobs = [
-            pool.submit(enrol, way, options.store, options.key, options.people)
-            for _ in range(options.processes)
-        ]
-        results = [job.result() for job in jobs]
+        names = crowd.run(enrol, way, options.store, options.key, options.people)
         stored = Counter(states.get(options.key)["users"])
-    told = Counter(name for names, _, _ in results for name in names)
-    seconds = max(ended for _, _, ended in results) - min(began for _, began, _ in results)
+    told = Counter(name for one in names for name in one)
     return {
         "way": way,
         "told": told.total(),
         "stored": stored.total(),
         "lost": (told - stored).total(),
         "doubled": (stored - told).total(),
-        "seconds": round(seconds, 2),
+        "seconds": round(crowd.seconds, 2),
     }
 
 
@@ -223,25 +173,14 @@ def main() -> int:
     parser.add_argument("--key", default="sign-ups", help="the key that holds the list")
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--people", type=int, default=len(PEOPLE), help="sign-ups of each process")
-    parser.add_argument(
-        "--way", choices=WAYS, action="append", help="may be repeated; all of them by default"
-    )
+    parser.add_argument("--way", choices=WAYS, action="append", help="may be repeated; by default all")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
-
-    # Not fork: a process that has talked gRPC must not be forked. The server loads the SDK once, for all.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dapr.clients", "toolkit"])
-    settings = context.Barrier(options.processes), context.Value("i", 0)
-    with ProcessPoolExecutor(options.processes, context, prepare, settings) as pool:
+    with Crowd(options.processes) as crowd:
         for way in options.way or WAYS:
-            result = run(way, options, pool)
-            if options.json:
-                print(json.dumps(result), flush=True)
-            else:
-                print(
-                    "{way:10} told {told}, stored {stored}: {lost} lost, {doubled} doubled".format(**result)
-                )
+            result = run(way, options, crowd)
+            text = "{way:10} told {told}, stored {stored}: {lost} lost, {doubled} doubled".format(**result)
+            print(json.dumps(result) if options.json else text, flush=True)
     return 0
 
 

@@ -70,6 +70,8 @@ def test_the_demo_shows_what_is_lost_and_doubled(environment, tmp_path):
     assert rows["bad line", "ETag"][2] > 0
     assert (96, 0, 0) == rows["quiet line", "the"] == rows["bad line", "the"]
     assert "right on the quiet line" in output
+    money = dict(re.findall(r"│ (a hand-written ETag loop|the toolkit) +│ +(-?\d+) +│ +\d+ of 24 │", output))
+    assert "0" == money["the toolkit"] != money["a hand-written ETag loop"]
     report = tmp_path / ".occ" / "demo" / "report.html"
     assert str(report) in output
     assert "<html" in report.read_text(encoding="utf-8").lower() or report.read_text().startswith("<!doctype")

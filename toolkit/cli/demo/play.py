@@ -1,5 +1,5 @@
 """
-The acts of the demo: sidecar, quiet line, bad line, review.
+The acts of the demo: sidecar, quiet line, bad line, transfers, review.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 import toolkit
-from toolkit.cli.demo.show import show_conflicts, show_table
+from toolkit.cli.demo.show import show_conflicts, show_sign_ups, show_transfers
 from toolkit.review.report import write
 from toolkit.review.run import review
 from toolkit.sidecar.build import ensure
@@ -33,10 +33,14 @@ WAYS: Final = {
     "etag-loop": "a hand-written ETag loop",
     "toolkit": "the toolkit",
 }
+_BANK_WAYS: Final = ("etag-loop", "toolkit")
+_STEPS: Final = 2 * len(WAYS) + len(_BANK_WAYS) + 1
 _TIMEOUT: Final = 120.0
 _POLL: Final = 0.05
 # Settings of the user's own log would end up in ours, or ours in theirs.
 _FOREIGN: Final = ("OCC_LOG", "DAPR_")
+
+R = TypeVar("R", bound="Result | Transfers")
 
 
 class DemoError(Exception):
@@ -55,6 +59,19 @@ class Result(msgspec.Struct, frozen=True):
     stored: int
     lost: int
     doubled: int
+    seconds: float
+
+
+class Transfers(msgspec.Struct, frozen=True):
+    """
+    What one way came to with several keys, as ``examples/bank.py`` counts it.
+    """
+
+    way: str
+    transfers: int
+    off: int
+    torn: int
+    audits: int
     seconds: float
 
 
@@ -77,7 +94,6 @@ class Line:
     One line between the processes and the sidecar, and what came of it.
     """
 
-    name: str
     title: str
     results: tuple[Result, ...]
     lost_answers: int = 0
@@ -98,23 +114,26 @@ def play(plan: Plan, console: Console) -> bool:
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
         processes = stack.enter_context(ProcessSet(scratch))
         bar = stack.enter_context(_progress(console))
-        task = bar.add_task("starting daprd on embedded SQLite", total=2 * len(WAYS) + 1)
+        task = bar.add_task("starting daprd on embedded SQLite", total=_STEPS)
         sidecar = stack.enter_context(Sidecar(binaries=binaries, app_id="occ-demo"))
         stage = _Stage(plan, sidecar, processes, scratch, bar, task)
-        quiet = stage.line("quiet", "quiet line", sidecar.grpc_port)
+        quiet = stage.line("quiet", sidecar.grpc_port)
         proxy = stack.enter_context(
             FaultProxy(sidecar.grpc_port, seed=plan.seed, rates={"drop_reply": plan.drop})
         )
-        bad = stage.line("bad", "bad line", proxy.port)
-        bad = Line(bad.name, bad.title, bad.results, sum(proxy.faults.values()))
+        bad = stage.line("bad", proxy.port)
+        bad = Line(bad.title, bad.results, sum(proxy.faults.values()))
+        transfers = stage.transfers(sidecar.grpc_port)
         bar.update(task, description="reading the conflict log")
         logs, report = _keep(scratch, plan.output)
         found = review([str(log) for log in logs])
-        bar.update(task, completed=2 * len(WAYS) + 1, visible=False)
-    show_table(console, WAYS, quiet, bad, plan)
+        bar.update(task, completed=_STEPS, visible=False)
+    show_sign_ups(console, WAYS, quiet, bad, plan)
+    show_transfers(console, WAYS, transfers)
     show_conflicts(console, found, logs, report)
     ours = [result for line in (quiet, bad) for result in line.results if result.way == "toolkit"]
-    return all(result.lost == result.doubled == 0 for result in ours)
+    exact = all(result.off == result.torn == 0 for result in transfers if result.way == "toolkit")
+    return exact and all(result.lost == result.doubled == 0 for result in ours)
 
 
 def _progress(console: Console) -> Progress:
@@ -124,7 +143,7 @@ def _progress(console: Console) -> Progress:
 
 class _Stage:
     """
-    Where the processes play: one run of ``examples/sign_up.py`` for each line.
+    Where the processes play: runs of ``examples/sign_up.py`` and ``examples/bank.py``.
     """
 
     def __init__(
@@ -139,26 +158,42 @@ class _Stage:
         self._plan, self._sidecar, self._processes = plan, sidecar, processes
         self._scratch, self._bar, self._task = scratch, bar, task
 
-    def line(self, name: str, title: str, port: int) -> Line:
+    def line(self, name: str, port: int) -> Line:
         """
-        Let the example run against this port and take down its results as they come.
+        Let people sign up through this port.
         """
-        plan = self._plan
-        command = [sys.executable, str(example()), "--json", "--key", f"sign-ups/{name}-line"]
-        command += ["--processes", str(plan.processes), "--people", str(plan.people)]
-        results: list[Result] = []
-        self._say(title, results)
-        for result in self._results(name, command, self._environment(port)):
-            results.append(result)
-            self._bar.advance(self._task)
-            self._say(title, results)
-        return Line(name, title, tuple(results))
+        arguments = ["--key", f"sign-ups/{name}-line", "--people", str(self._plan.people)]
+        results = self._run("sign_up.py", f"{name} line", tuple(WAYS), arguments, port, Result)
+        return Line(f"{name} line", results)
 
-    def _say(self, title: str, results: list[Result]) -> None:
-        ways = list(WAYS.values())
-        if len(results) < len(ways):
-            text = f"{title}: {self._plan.processes} processes, {ways[len(results)]}"
+    def transfers(self, port: int) -> tuple[Transfers, ...]:
+        """
+        Let money be moved between few accounts.
+        """
+        arguments = ["--transfers", str(self._plan.people)]
+        return self._run("bank.py", "transfers", _BANK_WAYS, arguments, port, Transfers)
+
+    def _run(
+        self, program: str, title: str, ways: Sequence[str], arguments: list[str], port: int, kind: type[R]
+    ) -> tuple[R, ...]:
+        """
+        Run an example and take down its results as they come.
+        """
+        command = [sys.executable, str(example(program)), "--json", *arguments]
+        command += ["--processes", str(self._plan.processes)]
+        output = self._output(title.replace(" ", "-"), command, self._environment(port))
+        results: list[R] = []
+        for way in ways:
+            text = f"{title}: {self._plan.processes} processes, {WAYS[way]}"
             self._bar.update(self._task, description=text)
+            line = next(output, None)
+            if line is None:
+                raise DemoError(f"{command[1]} ended early")
+            results.append(msgspec.json.decode(line, type=kind))
+            self._bar.advance(self._task)
+        for line in output:
+            raise DemoError(f"{command[1]} said more than expected: {line[:100]!r}")
+        return tuple(results)
 
     def _environment(self, port: int) -> dict[str, str]:
         ours = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
@@ -170,39 +205,38 @@ class _Stage:
         found["PYTHONPATH"] = os.pathsep.join(filter(None, packages))
         return found
 
-    def _results(self, name: str, command: list[str], env: dict[str, str]) -> Iterator[Result]:
+    def _output(self, name: str, command: list[str], env: dict[str, str]) -> Iterator[bytes]:
+        """
+        The JSON lines a program prints, as it prints them; raises when it fails or takes too long.
+        """
         process = self._processes.start(name, command, env=env)
         log = self._processes.log_path(name)
         deadline, seen = time.monotonic() + _TIMEOUT, 0
         while True:
             code = process.poll()
             lines = log.read_bytes().split(b"\n")[:-1]
-            for line in lines[seen:]:
-                if line.startswith(b"{"):
-                    yield msgspec.json.decode(line, type=Result)
+            yield from (line for line in lines[seen:] if line.startswith(b"{"))
             seen = len(lines)
             if code is not None:
                 break
             if time.monotonic() > deadline:
                 self._processes.stop(process, grace=1.0)
-                raise DemoError(
-                    f"the sign-ups were not done within {_TIMEOUT:g} s; is the machine very busy?"
-                )
+                raise DemoError(f"{command[1]} was not done within {_TIMEOUT:g} s; is the machine very busy?")
             time.sleep(_POLL)
         self._processes.forget(process)
         if code != 0:
             raise DemoError(f"{command[1]} ended with code {code}:\n{tail(log, 12)}")
 
 
-def example() -> Path:
+def example(program: str) -> Path:
     """
-    The program the processes run: in a checkout ``examples/sign_up.py``, in a wheel its copy beside this module.
+    A program the processes run: in a checkout in ``examples/``, in a wheel its copy beside this module.
 
     Raises:
         DemoError: It is in neither place.
     """
-    checkout = Path(toolkit.__file__).parent.parent / "examples" / "sign_up.py"
-    packaged = Path(__file__).with_name("sign_up.py")
+    packaged = Path(__file__).parent / "examples" / program
+    checkout = Path(toolkit.__file__).parent.parent / "examples" / program
     for path in (packaged, checkout):
         if path.is_file():
             return path

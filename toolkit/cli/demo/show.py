@@ -16,10 +16,10 @@ from toolkit.review import answers
 from toolkit.review.engine import Review
 
 if TYPE_CHECKING:
-    from toolkit.cli.demo.play import Line, Plan, Result
+    from toolkit.cli.demo.play import Line, Plan, Result, Transfers
 
 
-def show_table(console: Console, ways: Mapping[str, str], quiet: Line, bad: Line, plan: Plan) -> None:
+def show_sign_ups(console: Console, ways: Mapping[str, str], quiet: Line, bad: Line, plan: Plan) -> None:
     """
     Print both lines side by side, one row for each way, and say what the numbers mean.
     """
@@ -37,7 +37,7 @@ def show_table(console: Console, ways: Mapping[str, str], quiet: Line, bad: Line
             table.add_row("" if index else line.title, ways[result.way], *_cells(result))
         table.add_section()
     console.print(table)
-    console.print("lost: told “welcome” without being in the list, or sharing a name with somebody else")
+    console.print("lost: told “welcome”, but not in the list, or two people under one name")
     console.print("doubled: in the list twice, under two names\n")
     by_hand, ours = bad.results[1], (quiet.results[2], bad.results[2])
     if quiet.results[1].lost == quiet.results[1].doubled == 0:
@@ -60,12 +60,33 @@ def _count(number: int) -> Text:
     return Text(str(number), style="bold red" if number else "green")
 
 
+def show_transfers(console: Console, ways: Mapping[str, str], results: Sequence[Transfers]) -> None:
+    """
+    Print what became of the money.
+    """
+    table = Table(
+        title=f"{results[0].transfers} transfers between five accounts: the total must stay what it was",
+        title_justify="left",
+    )
+    table.add_column("way", no_wrap=True)
+    for column in ("total off by", "audits that were wrong", "seconds"):
+        table.add_column(column, justify="right")
+    for result in results:
+        torn = _count(result.torn).append(f" of {result.audits}", style="default")
+        seconds = Text(f"{result.seconds:.1f}", style="dim")
+        table.add_row(ways[result.way], _count(result.off), torn, seconds)
+    console.print(table)
+    console.print(
+        "Two writes with an ETag each are no transaction: when the second one loses, the first one stays.\n"
+    )
+
+
 def show_conflicts(console: Console, found: Review, logs: Sequence[Path], report: Path) -> None:
     """
     Print the toolkit's own conflicts in a few lines, and where the whole story is.
     """
     total = answers.summary(found)
-    worst = answers.top(found, limit=2)["keys"]
+    worst = answers.top(found, limit=3)["keys"]
     written = total["committed"] - total["noop"]
     console.print(
         f"The toolkit's conflicts: {written} writes went through, {total['conflicts']} lost a race and were done again "
