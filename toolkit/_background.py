@@ -50,6 +50,5 @@ class Background:
                 work = self._work.popleft()
             try:
                 work()
-            except Exception:
-                # Nobody waits for it; a defect here must still be seen.
+            except Exception:  # noqa: BLE001  logged; nobody waits for it
                 _log.exception("background work of %s failed", self._name)

@@ -12,7 +12,6 @@ from typing import Any, Final
 from toolkit.core.model import CLEAR, KEEP, Absent, ETag, Marker
 from toolkit.errors import InvalidKeyError
 
-
 _UNUSUAL: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 
 

@@ -88,11 +88,11 @@ class AsyncWorld:
         return self._do.get(type(step))
 
 
-def _now(step: Step[Any]) -> Instant:
+def _now(_step: Step[Any]) -> Instant:
     return now()
 
 
-def _chance(step: Step[Any]) -> float:
+def _chance(_step: Step[Any]) -> float:
     return random.random()  # noqa: S311  jitter, not a secret
 
 
@@ -153,7 +153,7 @@ async def drive_async(steps: Steps[R], world: AsyncWorld) -> R:
                 continue
             try:
                 answer = await perform(step)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  thrown into the protocol, and out of it
                 step = steps.throw(error)
             else:
                 step = steps.send(answer)

@@ -23,8 +23,8 @@ from toolkit._drive import AsyncWorld, Drive, World, drive_async
 from toolkit.core.events import Event
 from toolkit.core.jobs import Failed, Job, Result
 from toolkit.core.site import Site, unavailable
-from toolkit.errors import StateError
 from toolkit.core.update import Answers, KeyWriter, done_value, unknown_error
+from toolkit.errors import StateError
 
 # Seconds a cancelled caller waits for the verdict of a write that is under way.
 CANCEL_GRACE: Final = 1.0
@@ -84,11 +84,11 @@ class KeyQueue:
         errors: set[int] = set()
         for job, result in answers:
             ticket = self.taken.pop(id(job))
+            ticket.result = result
             if isinstance(result, Failed):
                 if id(result.error) in errors and isinstance(result.error, StateError):
-                    result = Failed(copy.copy(result.error))
+                    ticket.result = Failed(copy.copy(result.error))
                 errors.add(id(result.error))
-            ticket.result = result
             tickets.append(ticket)
         self.writer = None
         return tickets

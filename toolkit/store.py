@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -22,8 +22,8 @@ from toolkit._drive import AsyncWorld, World, drive, drive_async
 from toolkit.combine import CANCEL_GRACE, AsyncCombiner, Combiner
 from toolkit.core.jobs import NO_DEFAULT, Job
 from toolkit.core.model import CLEAR, DELETE, KEEP, TTL, Absent, Access, Entry, ETag, Outcome
-from toolkit.core.reading import read_entries, read_entry, value_of
 from toolkit.core.policy import RetryPolicy
+from toolkit.core.reading import read_entries, read_entry, value_of
 from toolkit.core.steps import Steps
 from toolkit.core.transaction import Isolation, TxRun
 from toolkit.errors import StateError
@@ -322,10 +322,8 @@ class StateStore(BaseStateStore):
             self._background.submit(lambda steps=steps: self._finish(steps))  # type: ignore[misc]
 
     def _finish(self, steps: Callable[[float], Steps[Any]]) -> None:
-        try:
+        with suppress(StateError):  # the store went away: whoever touches the keys next finishes them
             drive(steps(time.monotonic()), self._world)
-        except StateError:
-            pass  # the store went away: whoever touches the keys next finishes them
 
 
 class AsyncStateStore(BaseStateStore):
@@ -522,11 +520,9 @@ class AsyncStateStore(BaseStateStore):
             self._group.start_soon(self._finish, steps)
 
     async def _finish(self, steps: Callable[[float], Steps[Any]]) -> None:
-        with anyio.CancelScope(shield=True):
-            try:
-                await drive_async(steps(time.monotonic()), self._world)
-            except StateError:
-                pass  # the store went away: whoever touches the keys next finishes them
+        # If the store went away: whoever touches the keys next finishes them.
+        with anyio.CancelScope(shield=True), suppress(StateError):
+            await drive_async(steps(time.monotonic()), self._world)
 
     async def commit_shielded(self, run: TxRun, result: Any, error: BaseException | None) -> Any:
         """
@@ -550,7 +546,7 @@ class AsyncStateStore(BaseStateStore):
         with anyio.CancelScope(shield=True):
             try:
                 flight.result = await drive_async(run.end(result, error), self._world)
-            except Exception as failure:
+            except Exception as failure:  # noqa: BLE001  handed to the caller
                 flight.error = failure
             finally:
                 flight.done.set()

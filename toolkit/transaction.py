@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overload
 
@@ -259,15 +259,16 @@ class Transactional(Generic[P, R]):
         if inspect.iscoroutinefunction(self.fn):
             return self._join_async(tx, args, kwargs)
         saved = tx._run.buffer.save()  # noqa: SLF001
+        body: Callable[..., Any] = self.fn
         try:
-            return self.fn(tx, *args, **kwargs)  # type: ignore[arg-type]
+            return body(tx, *args, **kwargs)
         except BaseException:
             tx._run.buffer.restore(saved)  # noqa: SLF001
             raise
 
     async def _join_async(self, tx: BaseTransaction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         saved = tx._run.buffer.save()  # noqa: SLF001
-        body: Callable[..., Awaitable[Any]] = self.fn  # type: ignore[assignment]
+        body: Callable[..., Any] = self.fn
         try:
             return await body(tx, *args, **kwargs)
         except BaseException:
@@ -316,7 +317,12 @@ def transactional(
     settings = Settings(isolation=check_isolation(isolation), retry=retry, name=name, record_errors=record_errors)
     if fn is not None:
         return Transactional(fn, settings)
-    return lambda body: Transactional(body, settings)
+
+
+    def decorate(body: Callable[..., Any]) -> Transactional[..., Any]:
+        return Transactional(body, settings)
+
+    return decorate
 
 
 def check_isolation(isolation: Any) -> Any:
@@ -387,7 +393,7 @@ def _run_body(tx: Transaction, body: Callable[..., Any], args: Any, kwargs: Any)
                 close()
             raise TypeError(f"{name_of(body)} returned something to be awaited: use AsyncStateStore")
         tx._guards_allowed()  # noqa: SLF001
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  the run decides what becomes of it
         return None, error
     else:
         return result, None
@@ -402,7 +408,7 @@ def _close(done: Finished) -> Any:
     for fn in done.after:
         try:
             fn()
-        except Exception:
+        except Exception:  # noqa: BLE001  best effort, as promised
             _log.exception("on_commit function %s failed; the transaction is committed", name_of(fn))
     return done.result
 
@@ -439,7 +445,7 @@ async def _run_body_async(
             raise TypeError(f"{name_of(body)} is a plain function: with AsyncStateStore a body is `async def`")
         value = await result
         tx._guards_allowed()  # noqa: SLF001
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  the run decides what becomes of it
         return None, error
     else:
         return value, None
@@ -456,6 +462,6 @@ async def _close_async(done: Finished) -> Any:
             result = fn()
             if inspect.isawaitable(result):
                 await result
-        except Exception:
+        except Exception:  # noqa: BLE001  best effort, as promised
             _log.exception("on_commit function %s failed; the transaction is committed", name_of(fn))
     return done.result

@@ -218,7 +218,7 @@ def commit_native(site: Site, plan: Plan) -> Steps[Ended]:
             return ended
         tries += 1
         now = yield from Now()
-        wait = yield from backoff(site, tries)
+        wait = yield from backoff(tries)
         if now.mono + wait >= plan.deadline - 1.0:
             return (yield from _fence_native(site, plan, reply))
         yield from Pause(wait if tries > 1 else 0.0)
@@ -395,7 +395,7 @@ def _look(
             if attempt == _RESENDS - 1 or now.mono >= plan.deadline:
                 return Ended(Ending.FAILED, reply, None, part), ()
             if attempt:
-                yield from Pause((yield from backoff(site, attempt)))
+                yield from Pause((yield from backoff(attempt)))
             reply = yield from Put(write, rpc_timeout(plan.deadline, now.mono))
             if _clean(site, part, reply):
                 break
@@ -410,7 +410,8 @@ def _push(site: Site, plan: Plan, part: Part, seen: Seen) -> Steps[Part | None]:
     """
     intent = intent_of(seen)
     if intent is not None and not plan.age.before(intent):
-        if (yield from status_of(site, intent, plan.deadline)) is None:
+        status = yield from status_of(site, intent, plan.deadline)
+        if status is None:
             return None
     free = yield from clear(site, seen, plan.age, plan.deadline)
     now = yield from Now()
@@ -450,7 +451,7 @@ def decide(site: Site, plan: Plan, record: Record, final: Record) -> Steps[Ended
         # Undecided still: others may have closed other attempts meanwhile; the same decision goes on top of theirs.
         record, final = found, replace(final, aborted=found.aborted)
         tries += 1
-        wait = yield from backoff(site, tries)
+        wait = yield from backoff(tries)
         if now.mono + wait >= plan.deadline:
             return (yield from _too_late(site, plan, final, reply))
         yield from Pause(wait if tries > 1 else 0.0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from toolkit.core.jobs import Working
 from toolkit.core.model import ABSENT, KEEP, Marker, Write
@@ -43,8 +43,8 @@ def content_of(value: Any, *, envelope: bool) -> Content:
     """
     if value is ABSENT:
         return Content({}, gone=True)
-    if type(value) is dict:
-        return Content(value)
+    if isinstance(value, dict):
+        return Content(cast("dict[str, Any]", value))
     return Content({"value": value}, envelope=True) if envelope else Content({}, bare=value)
 
 
@@ -57,7 +57,7 @@ def successor(
     kind: str = "",
     idle: Collection[str] = (),
     ops: tuple[Applied, ...] | None = None,
-    expires: float | None | Literal[Marker.KEEP] = KEEP,
+    expires: float | Literal[Marker.KEEP] | None = KEEP,
 ) -> Stamp:
     """
     The stamp after a write; ids and slots of an earlier stamp are carried on even where a plain writer was here.
@@ -119,7 +119,7 @@ def body(key: str, members: dict[str, Any], stamp: Stamp) -> bytes:
     return encode({**members, RESERVED: dump(stamp)}, key)
 
 
-def garbage_ttl(gone: bool, expires: float | None, now: float, op_life: float) -> float | None:
+def garbage_ttl(gone: bool, expires: float | None, now: float, op_life: float) -> float | None:  # noqa: FBT001
     """
     Seconds after which the store itself may drop the row; ``None`` for never.
 

@@ -168,7 +168,7 @@ def apply(seen: Seen, jobs: Sequence[Job], now: float, rules: Rules) -> Batch:
     for job in jobs:
         try:
             after, result = _step(seen, working, job, now, rules)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  handed to its caller
             results.append(Failed(error))
             firm += not changed
             continue
@@ -280,7 +280,7 @@ def _compare_and_set(working: Working, job: Job, now: float) -> tuple[Working, R
     return _set(working, job, now)
 
 
-def _delete(working: Working, job: Job, now: float) -> tuple[Working, Result]:
+def _delete(working: Working, job: Job, _now: float) -> tuple[Working, Result]:
     if job.etag is not None:
         _hold(working, job)
     if working.value is ABSENT:

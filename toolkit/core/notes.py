@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from toolkit.core.intents import intent_of
-from toolkit.core.jobs import Batch, Job
+from toolkit.core.jobs import Job
 from toolkit.core.judge import Receipt
 from toolkit.core.model import ABSENT
 from toolkit.core.seen import Seen
@@ -88,7 +88,7 @@ def winner_fields(seen: Seen | None) -> dict[str, Any]:
 
 
 def conflict_fields(
-    jobs: Sequence[Job], attempt: Attempt, base: Seen, settled: Settled, wait: float, now: Instant
+    jobs: Sequence[Job], attempt: Attempt, base: Seen, settled: Settled, wait: float
 ) -> dict[str, Any]:
     """
     One line per lost attempt.
@@ -110,7 +110,7 @@ def conflict_fields(
 
 
 def committed_fields(
-    jobs: Sequence[Job], attempt: Attempt, batch: Batch, base: Seen, write_id: WriteId | None, now: Instant
+    jobs: Sequence[Job], attempt: Attempt, base: Seen, write_id: WriteId | None, now: Instant
 ) -> dict[str, Any]:
     """
     One line per write, or per batch that had nothing to write.

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from toolkit.core.model import Entry, Reply
 from toolkit.core.intents import intent_of
+from toolkit.core.model import Entry, Reply
 from toolkit.core.recovery import peek
 from toolkit.core.seen import Seen, see
 from toolkit.core.settle import read

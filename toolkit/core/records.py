@@ -13,14 +13,36 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+import msgspec
+
 from toolkit.core.model import Row
-from toolkit.core.value import decode, encode
+from toolkit.core.value import encode
 from toolkit.errors import CorruptValueError
 
 TX_PREFIX: Final = "_occ-tx-"
 OP_PREFIX: Final = "_occ-op-"
 # Aborted attempts an op record remembers; an attempt that falls out was decided long before the message life ends.
 MAX_ABORTED: Final = 256
+
+
+class _Stored(msgspec.Struct):
+    """
+    The stored form.
+    """
+
+    occ_record: int
+    at: float = 0.0
+    committed: str = ""
+    aborted: tuple[str, ...] = ()
+    void: bool = False
+    tag: str = ""
+    keys: tuple[str, ...] = ()
+    result: Any = None
+    error: tuple[str, str] | None = None
+    done: bool = False
+
+
+_decoder = msgspec.json.Decoder(_Stored)
 
 
 def tx_key(tx: str) -> str:
@@ -120,20 +142,26 @@ def load(key: str, row: Row) -> Record:
     """
     if row.missing:
         return Record(key)
-    raw = decode(row.data, key)
-    if type(raw) is not dict or raw.get("occ_record") != 1:
-        raise CorruptValueError(f"key {key!r}: this is no transaction record of this toolkit; it was left as it is", key=key)
-    error = raw.get("error")
+    try:
+        raw = _decoder.decode(row.data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _foreign(key) from error
+    if raw.occ_record != 1:
+        raise _foreign(key)
     return Record(
         key,
         etag=row.etag,
-        committed=raw.get("committed", ""),
-        aborted=tuple(raw.get("aborted", ())),
-        void=bool(raw.get("void")),
-        tag=raw.get("tag", ""),
-        keys=tuple(raw.get("keys", ())),
-        result=raw.get("result"),
-        error=(error[0], error[1]) if error else None,
-        done=bool(raw.get("done")),
-        at=float(raw.get("at", 0.0)),
+        committed=raw.committed,
+        aborted=raw.aborted,
+        void=raw.void,
+        tag=raw.tag,
+        keys=raw.keys,
+        result=raw.result,
+        error=raw.error,
+        done=raw.done,
+        at=raw.at,
     )
+
+
+def _foreign(key: str) -> CorruptValueError:
+    return CorruptValueError(f"key {key!r}: this is no transaction record of this toolkit; it was left as it is", key=key)

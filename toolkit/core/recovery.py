@@ -51,7 +51,7 @@ def read_record(site: Site, key: str, deadline: float) -> Steps[Record]:
         if isinstance(answer, Row):
             return load(key, answer)
         tries += 1
-        wait = yield from backoff(site, tries)
+        wait = yield from backoff(tries)
         if now.mono + wait >= deadline:
             raise unavailable(site.store, key, 0.0, answer)
         yield from Pause(wait)
@@ -105,7 +105,7 @@ def decide_abort(site: Site, record_key: str, tx: str, deadline: float) -> Steps
                 decided = False
             else:
                 tries += 1
-                wait = yield from backoff(site, tries)
+                wait = yield from backoff(tries)
                 if now.mono + wait >= deadline:
                     raise unavailable(site.store, record_key, 0.0, reply)
                 yield from Pause(wait if tries > 1 else 0.0)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from toolkit.core.model import ABSENT, Absent, ETag, Row
 from toolkit.core.stamp import ABSENT_INCARNATION, FORMAT, Stamp, parse
@@ -114,12 +114,13 @@ def see(key: str, row: Row) -> Seen:
     body = decode(row.data, key)
     if type(body) is not dict:
         return Seen(key, row, {}, body, None, valid=False, plain=True)
-    raw = body.pop(RESERVED, None)
+    members = cast("dict[str, Any]", body)
+    raw = members.pop(RESERVED, None)
     if raw is None:
-        return Seen(key, row, body, body, None, valid=False, plain=False)
+        return Seen(key, row, members, members, None, valid=False, plain=False)
     stamp = parse(raw, key)
     valid = stamp.format == FORMAT and stamp.digest == _digest(body, key)
-    return Seen(key, row, body, _value_of(body, stamp), stamp, valid=valid, plain=False)
+    return Seen(key, row, members, _value_of(members, stamp), stamp, valid=valid, plain=False)
 
 
 def _value_of(members: dict[str, Any], stamp: Stamp) -> Any:

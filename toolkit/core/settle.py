@@ -14,6 +14,7 @@ from toolkit.core.seen import Seen, see
 from toolkit.core.site import Site, refusal, rpc_timeout, unavailable
 from toolkit.core.stamp import WriteId
 from toolkit.core.steps import Chance, Get, Now, Pause, Put, Steps
+from toolkit.core.sweep import Ghost
 from toolkit.core.value import encode
 from toolkit.errors import CorruptValueError
 from toolkit.stores import Call, Verdict
@@ -43,14 +44,14 @@ def read(site: Site, key: str, deadline: float, *, strong: bool = True) -> Steps
         if site.judge_reply(Call.GET, answer, key) is Verdict.INVALID:
             raise refusal(site.store, key, answer)
         tries += 1
-        wait = yield from backoff(site, tries)
+        wait = yield from backoff(tries)
         if after + wait >= deadline:
             raise unavailable(site.store, key, after - started, answer)
         yield from Pause(wait)
         before = (yield from Now()).mono
 
 
-def backoff(site: Site, failures: int) -> Steps[float]:
+def backoff(failures: int) -> Steps[float]:
     """
     Seconds to wait after so many failures in a row that were no conflicts.
     """
@@ -113,6 +114,7 @@ def settle(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
         raise refusal(site.store, sent.write.key, reply, len(sent.write.data or b""))
     base = Base.of(sent.seen)
     refused = verdict is Verdict.CONFLICT and (base.plain or not site.profile.resends)
+    ghost = Ghost(site, sent.write.key, sent.call)
     tries = 0
     while True:
         now = (yield from Now()).mono
@@ -126,11 +128,12 @@ def settle(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
         if now >= sent.fence_at:
             return (yield from fence(site, sent, reply)) if seen is not None else Settled(Fate.UNKNOWABLE, None, reply)
         tries += 1
-        wait = 0.0 if tries == 1 else (yield from backoff(site, tries - 1))
+        wait = 0.0 if tries == 1 else (yield from backoff(tries - 1))
         if wait:
             yield from Pause(min(wait, max(sent.fence_at - now, 0.0)))
         if seen is None:
             continue
+        yield from ghost.refused(verdict, rpc_timeout(sent.deadline, now))
         # The version it was built on still stands: send the very same bytes again; at most one copy can win.
         now = (yield from Now()).mono
         reply = yield from Put(sent.write, rpc_timeout(sent.deadline, now))

@@ -91,7 +91,7 @@ class Decisions:
     def get(self, tx: str) -> bool | None:
         return self._known.get(tx)
 
-    def put(self, tx: str, committed: bool) -> None:
+    def put(self, tx: str, committed: bool) -> None:  # noqa: FBT001
         self._known[tx] = committed
         while len(self._known) > _REMEMBERED:
             # Two threads may both find it too long; losing one entry more costs one read.

@@ -28,6 +28,7 @@ def snapshot(site: Site, keys: tuple[str, ...], deadline: float) -> Steps[Mappin
         SnapshotUnstableError: The keys kept changing until the deadline.
     """
     before: tuple[str, ...] | None = None
+    rounds = 0
     for rounds in range(1, MAX_ROUNDS + 1):
         collected = yield from collect(site, keys, deadline)
         now = yield from Now()
@@ -38,7 +39,7 @@ def snapshot(site: Site, keys: tuple[str, ...], deadline: float) -> Steps[Mappin
         if now.mono >= deadline:
             break
         if rounds > 2:
-            yield from Pause(min((yield from backoff(site, 1)), 0.02))
+            yield from Pause(min((yield from backoff(1)), 0.02))
     raise SnapshotUnstableError(
         f"the keys {', '.join(map(repr, keys[:5]))} changed in every one of {rounds} readings; "
         f"take fewer keys, or read them in store.transact, which holds writers off"

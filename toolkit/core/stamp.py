@@ -186,8 +186,8 @@ def _parse_first(raw: Any) -> Stamp:
     if expires is not None and type(expires) not in (int, float):
         raise ValueError("exp")
     slots = tuple([Slot(writer, _int(pair[0]), _int(pair[1])) for writer, pair in raw.get("w", {}).items()])
-    intent = raw.get("tx")
-    if intent is not None and not isinstance(intent, dict):
+    intent: dict[str, Any] | None = raw.get("tx")
+    if intent is not None and type(intent) is not dict:
         raise ValueError("tx")
     return Stamp(
         version=_text(raw["v"]),

@@ -17,7 +17,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
-from toolkit.core.commit import Ended, Ending, Part, Path, Plan, commit_intents, commit_native, commit_single, version_of
+from toolkit.core.commit import (
+    Ended,
+    Ending,
+    Part,
+    Path,
+    Plan,
+    commit_intents,
+    commit_native,
+    commit_single,
+    version_of,
+)
 from toolkit.core.intents import intent_of
 from toolkit.core.jobs import check_value
 from toolkit.core.judge import Base, Receipt
@@ -88,11 +98,11 @@ class Buffer:
     What one attempt of the body has read and means to write; a savepoint is a copy of the second half.
     """
 
-    reads: dict[str, Seen] = field(default_factory=dict)
-    peeked: dict[str, Seen] = field(default_factory=dict)
-    writes: dict[str, Buffered] = field(default_factory=dict)
-    guards: set[str] = field(default_factory=set)
-    after: list[Callable[[], Any]] = field(default_factory=list)
+    reads: dict[str, Seen] = field(default_factory=dict[str, Seen])
+    peeked: dict[str, Seen] = field(default_factory=dict[str, Seen])
+    writes: dict[str, Buffered] = field(default_factory=dict[str, Buffered])
+    guards: set[str] = field(default_factory=set[str])
+    after: list[Callable[[], Any]] = field(default_factory=list[Callable[[], Any]])
 
     def save(self) -> tuple[dict[str, Buffered], set[str], list[Callable[[], Any]]]:
         return dict(self.writes), set(self.guards), list(self.after)
@@ -366,9 +376,10 @@ class TxRun:
             version = ""
         if own.value is ABSENT:
             return Part(key, free, "delete", version=version)
-        if type(own.value) is not dict and not self.site.rules.envelope and self._needs_envelope(free):
+        kind = type(own.value).__name__
+        if kind != "dict" and not self.site.rules.envelope and self._needs_envelope(free):
             raise InvalidValueError(
-                f"key {key!r}: a bare {type(own.value).__name__} cannot take part in a transaction; open the store with "
+                f"key {key!r}: a bare {kind} cannot take part in a transaction; open the store with "
                 f"StateStore(..., envelope=True)",
                 key=key,
             )
@@ -431,7 +442,7 @@ class TxRun:
             yield from self._raise_unknown(ended, parts)
         if ended.ending is Ending.FAILED:
             self.failures += 1
-            wait = yield from backoff(self.site, self.failures)
+            wait = yield from backoff(self.failures)
             return (yield from self._retry(wait))
         return (yield from self._lost(ended))
 

@@ -93,7 +93,7 @@ def void_op(site: Site, op_id: str, deadline: float) -> Steps[Outcome]:
             return Outcome.NOT_COMMITTED
         # Anything else: the record tells.
         tries += 1
-        wait = yield from backoff(site, tries)
+        wait = yield from backoff(tries)
         if now.mono + wait >= deadline:
             raise unavailable(site.store, record.key, 0.0, reply)
         yield from Pause(wait if tries > 1 else 0.0)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from toolkit.core.compose import conditional, garbage_ttl, limit_of, payload
-from toolkit.core.jobs import Batch, Done, Failed, Job, Result, apply
 from toolkit.core.intents import intent_of
+from toolkit.core.jobs import Batch, Done, Failed, Job, Result, apply
 from toolkit.core.judge import Base, Fate, Receipt
 from toolkit.core.model import ABSENT, Reply, Write
 from toolkit.core.notes import Attempt, committed_fields, conflict_fields, gave_up_fields, unknown_fields
@@ -253,7 +253,7 @@ class KeyWriter:
         now = yield from Now()
         if not settled.contended:
             self.failures += 1
-            wait = yield from backoff(self.site, self.failures)
+            wait = yield from backoff(self.failures)
         else:
             self.losses += 1
             self.failures = 0
@@ -263,7 +263,7 @@ class KeyWriter:
             wait = self.site.policy.wait(self.losses, self.site.round_trip.seconds, chance)
             attempt = self.attempt
             attempt.lose(wait)
-            yield from self.site.note("occ.conflict", lambda: conflict_fields(self.jobs, attempt, seen, settled, wait, now))
+            yield from self.site.note("occ.conflict", lambda: conflict_fields(self.jobs, attempt, seen, settled, wait))
         # Waiting past the deadline would only make the news late.
         wait = min(wait, max(self.deadline - now.mono, 0.0))
         if wait > 0:
@@ -295,7 +295,7 @@ class KeyWriter:
         if self.site.observed():
             now = yield from Now()
             yield from self.site.note(
-                "occ.committed", lambda: committed_fields(jobs, attempt, batch, seen, write_id, now)
+                "occ.committed", lambda: committed_fields(jobs, attempt, seen, write_id, now)
             )
 
     def _fail_all(self, error: StateError) -> Steps[None]:

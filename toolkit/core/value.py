@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -17,7 +18,10 @@ from toolkit.errors import CorruptValueError, UnencodableValueError
 RESERVED: Final = "_occ"
 
 _TOO_DEEP: Final = "it is nested too deeply"
-_KINDS: Final[tuple[type[Any], ...]] = (str, bool, int, float, dict, list, tuple)
+_KINDS: Final[tuple[Any, ...]] = (str, bool, int, float, dict, list, tuple)
+
+# `type` of a value about which nothing is known yet.
+_kind_of = cast("Callable[[Any], Any]", type)
 
 _encoder = msgspec.json.Encoder()
 _canonical_encoder = msgspec.json.Encoder(order="sorted")
@@ -41,7 +45,7 @@ def plain(value: Any, key: str, path: str = "") -> Any:
 
 
 def _plain(value: Any, key: str, path: str) -> Any:
-    kind = type(value)
+    kind = _kind_of(value)
     if kind is str or kind is int or kind is bool or value is None:
         return value
     if kind is dict:
@@ -125,7 +129,7 @@ def digest(members: Any) -> str:
 
 
 def _by_value(value: Any) -> Any:
-    kind = type(value)
+    kind = _kind_of(value)
     if kind is dict:
         return {name: _by_value(item) for name, item in value.items()}
     if kind is list:

@@ -81,10 +81,6 @@ class Startup:
         return None
 
 
-def _lost(timeout: float) -> Reply:
-    return Reply("DEADLINE_EXCEEDED", f"no answer within {timeout:.3g} s")
-
-
 class GrpcPort:
     """
     The sync colour, on a channel of its own.
