@@ -88,14 +88,34 @@ class Token:
         token = self._read()
         return ((TOKEN_HEADER, token),) if token else ()
 
+    def __post_init__(self) -> None:
+        if isinstance(self.source, str):
+            _clean(self.source)
+
     def _read(self) -> str:
         source = self.source if self.source is not None else os.environ.get("DAPR_API_TOKEN", "")
         if isinstance(source, Path):
             try:
-                return source.read_text().strip()
+                return _clean(source.read_text())
             except OSError as error:
                 raise ValueError(f"the Dapr API token file {source} cannot be read: {error.strerror}") from None
-        return source if isinstance(source, str) else source()
+            except UnicodeDecodeError:
+                raise ValueError(f"the Dapr API token file {source} is no text") from None
+        return _clean(source if isinstance(source, str) else source())
 
     def __str__(self) -> str:
         return "***" if self.source is not None else ""
+
+
+def _clean(token: object) -> str:
+    """
+    A token as a header carries it, without the line's end that files and variables often have.
+
+    gRPC would quote a token it cannot send.
+    """
+    if not isinstance(token, str):
+        raise TypeError(f"the Dapr API token has to be a text, and came as {type(token).__name__}")
+    bare = token.strip()
+    if not (bare.isascii() and bare.isprintable()):
+        raise ValueError("the Dapr API token (not shown) has characters that no header can carry; check its source")
+    return bare
