@@ -69,7 +69,7 @@ class Load:
 
     def __init__(self, row: KeyTally, seconds: float) -> None:
         self.row = row
-        self.rate = (row.wins + row.losses) / seconds
+        self.rate = row.tries / seconds
         self.busy = self.rate * row.window_s
         # The load had nobody retried: losses come back as more load, so only operations count.
         self.offered = (row.wins + row.gave_up) / seconds * row.window_s
@@ -88,7 +88,7 @@ def _two_writers(row: KeyTally) -> float:
     The share of a key's losses that its two busiest rivals, in either direction, make up.
     """
     sides: dict[frozenset[str], float] = {}
-    for pair, count in row.rivals.items():
+    for pair, (count, _) in row.rivals.items():
         sides[frozenset(pair)] = sides.get(frozenset(pair), 0) + count
     return max((n for pair, n in sides.items() if len(pair) == 2), default=0) / row.losses
 
@@ -97,10 +97,10 @@ def shard(review: Review) -> Iterator[Advice]:
     """
     A key that many writers change at once, too fast for one version counter.
     """
-    whole = review.totals.lost_s
+    whole = review.lost_s
     for row in _hot(review):
         load = Load(row, _seconds(review))
-        writers = {*row.winners, *row.losers}
+        writers = row.writers
         if row.losses < LEAST_LOSSES or row.lost_s < 0.2 * whole or len(writers) < 2 or load.busy <= 0.5:
             continue
         parts = min(1000, max(2, math.ceil(load.offered / 0.1)))
@@ -122,7 +122,7 @@ def one_owner(review: Review) -> Iterator[Advice]:
     """
     Two rivals, or a saturated key: let one of them own it.
     """
-    whole = review.totals.lost_s
+    whole = review.lost_s
     for row in _hot(review):
         if row.losses < LEAST_LOSSES or row.lost_s < 0.1 * whole:
             continue
@@ -153,7 +153,7 @@ def raise_attempts(review: Review) -> Iterator[Advice]:
     steps = curve(review)
     gave_up = review.totals.reasons.get("attempts", 0) + review.totals.reasons.get("deadline", 0)
     success = tail_success(steps)
-    if not gave_up or review.totals.conflicts < LEAST_LOSSES or success < 0.3:
+    if not gave_up or review.conflicts < LEAST_LOSSES or success < 0.3:
         return
     limit = len(steps)
     better = limit + 1
@@ -167,7 +167,7 @@ def raise_attempts(review: Review) -> Iterator[Advice]:
         "would have given up.",
         _gave_up_keys(review),
         0.0,
-        _confidence(review.totals.conflicts),
+        _confidence(review.conflicts),
     )
 
 
@@ -178,7 +178,7 @@ def attempts_will_not_help(review: Review) -> Iterator[Advice]:
     steps = curve(review)
     gave_up = review.totals.reasons.get("attempts", 0) + review.totals.reasons.get("deadline", 0)
     success = tail_success(steps)
-    if not gave_up or review.totals.conflicts < LEAST_LOSSES or success >= 0.1:
+    if not gave_up or review.conflicts < LEAST_LOSSES or success >= 0.1:
         return
     yield Advice(
         "attempts-will-not-help",
@@ -187,7 +187,7 @@ def attempts_will_not_help(review: Review) -> Iterator[Advice]:
         "Split the key or give it one owner; more attempts only add load.",
         _gave_up_keys(review),
         0.0,
-        _confidence(review.totals.conflicts),
+        _confidence(review.conflicts),
     )
 
 
@@ -200,12 +200,14 @@ def wait_longer(review: Review) -> Iterator[Advice]:
     """
     Losers come back before the winner's window is over.
     """
-    losses = review.totals.conflicts
+    losses = review.conflicts
     rows = _hot(review)
-    tries = sum(row.cost_n for row in rows)
-    if losses < LEAST_LOSSES or not tries:
+    if losses < LEAST_LOSSES:
         return
-    window, waited = sum(row.cost_s for row in rows) / tries, review.waits.quantile(0.5)
+    window, waited = (
+        sum(row.lost_s for row in rows) / sum(row.losses for row in rows),
+        review.waits.quantile(0.5),
+    )
     again = sum(review.lost_at[2:]) / losses
     if not review.waits.buckets or waited >= window or again < 0.2:
         return
@@ -216,7 +218,7 @@ def wait_longer(review: Review) -> Iterator[Advice]:
         f"{percent(again, 1)} of the lost attempts are second or later ones.",
         f"Use RetryPolicy(initial={window:.3g}) or more, with full jitter (the default).",
         tuple(row.key for row in rows[:3]),
-        0.3 * review.totals.lost_s,
+        0.3 * review.lost_s,
         _confidence(losses),
     )
 
@@ -226,21 +228,17 @@ def slow_function(review: Review) -> Iterator[Advice]:
     The user's function takes most of the window in which others get in the way.
     """
     for row in _hot(review):
-        if (
-            row.losses < LEAST_LOSSES
-            or row.fn_s <= 0.5 * row.cost_s
-            or row.lost_s < 0.05 * review.totals.lost_s
-        ):
+        if row.losses < LEAST_LOSSES or row.fn_s <= 0.5 * row.lost_s or row.lost_s < 0.05 * review.lost_s:
             continue
-        mean = row.fn_s / row.cost_n
+        mean = row.fn_s / row.losses
         yield Advice(
             "slow-function",
             f"Shorten the function that changes {row.key}",
             f"It takes {milliseconds(mean)} of the {milliseconds(row.window_s)} between read and write "
-            f"({percent(row.fn_s, row.cost_s)}); {row.losses:.0f} attempts were lost.",
+            f"({percent(row.fn_s, row.lost_s)}); {row.losses:.0f} attempts were lost.",
             "Move calls and heavy work out of the function, before the read or after the write.",
             (row.key,),
-            row.lost_s * row.fn_s / row.cost_s,
+            row.fn_s,
             _confidence(row.losses),
         )
 
@@ -250,7 +248,7 @@ def outside_writer(review: Review) -> Iterator[Advice]:
     Losses to nobody in this log.
     """
     rows = sorted((row for row in review.keys.all() if row.unmatched), key=lambda row: -row.unmatched)
-    unmatched, losses = sum(row.unmatched for row in rows), review.totals.conflicts
+    unmatched, losses = sum(row.unmatched for row in rows), review.conflicts
     if losses < LEAST_LOSSES or unmatched <= 0.05 * losses:
         return
     foreign = review.totals.foreign
@@ -274,7 +272,7 @@ def lost_to_itself(review: Review) -> Iterator[Advice]:
     """
     A resent write met itself.
     """
-    own, losses = review.totals.maybe_self, review.totals.conflicts
+    own, losses = review.totals.maybe_self, review.conflicts
     if losses < LEAST_LOSSES or own <= 0.01 * losses:
         return
     yield Advice(
@@ -293,7 +291,7 @@ def create_race(review: Review) -> Iterator[Advice]:
     """
     Several create the same key; one wins, which is no fault.
     """
-    exists, losses = review.totals.causes.get("exists", 0), review.totals.conflicts
+    exists, losses = review.totals.causes.get("exists", 0), review.conflicts
     if losses < LEAST_LOSSES or exists <= 0.2 * losses:
         return
     yield Advice(
@@ -340,7 +338,7 @@ def answer(review: Review) -> Row:
     rows: list[dict[str, Any]] = [asdict(advice) | {"keys": list(advice.keys)} for advice in advise(review)]
     return {
         "advice": rows,
-        "losses": review.totals.conflicts,
+        "losses": review.conflicts,
         "least_losses": LEAST_LOSSES,
         "read": read_from(review),
     }

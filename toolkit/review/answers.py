@@ -79,12 +79,13 @@ def summary(review: Review) -> Row:
     Where lines were sampled, the totals come from the writers' exact summaries (``basis``).
     """
     totals, exact = review.totals, review.totals.exact
-    conflicts, gave_up, lost_s = totals.conflicts, totals.gave_up, totals.lost_s
-    operations, total_s = totals.committed + gave_up + totals.unknown, totals.total_s
+    conflicts, gave_up, lost_s = review.conflicts, totals.gave_up, review.lost_s
+    operations, total_s = review.committed + gave_up + totals.unknown, review.total
     updates, basis = totals.updates, "lines"
     if totals.least_sample < 1.0 and exact.get("ops"):
         operations, conflicts, gave_up = exact["ops"], exact["conflicts"], exact["gave_up"]
         updates, total_s, basis = exact["updates"], exact["total_s"], "summaries"
+    durations = review.total_s
     worst = max(review.keys.all(), key=lambda row: (row.lost_s, row.losses), default=None)
     return {
         "events": review.intake.events,
@@ -100,13 +101,12 @@ def summary(review: Review) -> Row:
         "warnings": number(totals.warnings),
         "lost_s": round(lost_s, 6),
         "lost_share": share(lost_s, total_s),
-        "wait_s": round(sum(row.wait_s for row in review.keys.all()), 6),
+        "wait_s": round(review.wait_s, 6),
         "total_s": {
-            name: round(review.total_s.quantile(q), 6)
-            for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+            name: round(durations.quantile(q), 6) for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
         },
         "keys": len(review.keys.all()) + review.keys.evicted,
-        "writers": len({name for row in review.keys.all() for name in (*row.winners, *row.losers)}),
+        "writers": len(set[str]().union(*(row.writers for row in review.keys.all()))),
         "causes": {name: number(count) for name, count in sorted(totals.causes.items())},
         "reasons": {name: number(count) for name, count in sorted(totals.reasons.items())},
         "paths": {name: number(count) for name, count in sorted(totals.paths.items())},
@@ -135,22 +135,21 @@ def key_row(row: KeyTally, lost_s: float) -> Row:
     """
     One key as a row; *lost_s* is the lost time of all keys.
     """
-    rivals = sorted(row.rivals.items(), key=lambda item: (-item[1], item[0]))[:3]
+    rivals = sorted(row.rivals.items(), key=lambda item: (-item[1][0], item[0]))[:3]
     return {
         "key": row.key,
         "store": row.store,
-        "key_tpl": row.template,
         "lost": number(row.losses),
         "won": number(row.wins),
-        "updates": number(row.combined),
+        "updates": number(row.wins + row.extra),
         "loss_ratio": share(row.losses, row.losses + row.wins),
         "lost_s": round(row.lost_s, 6),
         "share": share(row.lost_s, lost_s),
         "gave_up": number(row.gave_up),
         "unmatched": number(row.unmatched),
-        "writers": len({*row.winners, *row.losers}),
+        "writers": len(row.writers),
         "window_s": round(row.window_s, 6),
-        "rivals": [{"loser": one, "winner": other, "count": number(n)} for (one, other), n in rivals],
+        "rivals": [{"loser": one, "winner": other, "count": number(n)} for (one, other), (n, _) in rivals],
     }
 
 
@@ -159,7 +158,7 @@ def top(review: Review, *, by: str = "lost", limit: int = 10) -> Row:
     The most contended keys.
     """
     rows = [row for row in review.keys.all() if row.losses or row.gave_up]
-    whole = review.totals.lost_s
+    whole = review.lost_s
     rest = review.keys.rest
     return {
         "keys": [key_row(row, whole) for row in ranked(rows, by, limit)],

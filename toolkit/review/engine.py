@@ -4,16 +4,15 @@ One pass over a log: everything the commands and the report show, in bounded mem
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
+from math import log
+from operator import attrgetter
 from typing import Any, Final, cast
 
-import msgspec
-
 from toolkit.review.axis import COLUMNS, Axis, folded
-from toolkit.review.histogram import Histogram, bucket_of
+from toolkit.review.histogram import LONGEST, RESOLUTION, SMALLEST, Histogram, bucket_of
 from toolkit.review.join import OUTSIDE, Loss, WinnerJoin
-from toolkit.review.reading import Intake, classify
+from toolkit.review.reading import Decoding, Intake
 from toolkit.review.records import (
     DECODER,
     AccessDenied,
@@ -31,31 +30,33 @@ MAX_ATTEMPT: Final = 64
 MAX_STORIES: Final = 1000
 MAX_CALLS: Final = 50_000
 HEAT_STEP: Final = COLUMNS // HEAT_COLUMNS
+# More than any duration has: the bucket of 9 hours is 1,218.
+BUCKETS: Final = 2048
+
+
+_EXACT: Final = ("ops", "updates", "attempts", "conflicts", "gave_up", "noop", "unknown", "dropped")
 
 
 class Totals:
     """
-    Sums over the whole log.
+    Sums over the whole log that no other table holds.
     """
 
     def __init__(self) -> None:
-        self.committed: float = 0
         self.updates: float = 0
         self.noop: float = 0
-        self.conflicts: float = 0
         self.gave_up: float = 0
         self.unknown: float = 0
         self.denied: float = 0
         self.warnings: float = 0
-        self.lost_s = self.wait_s = self.total_s = 0.0
         self.least_sample = 1.0
         self.maybe_self: float = 0
         self.foreign: float = 0
-        self.causes: defaultdict[str, float] = defaultdict(int)
-        self.reasons: defaultdict[str, float] = defaultdict(int)
-        self.paths: defaultdict[str, float] = defaultdict(int)
-        # The same, exact, from the summaries of the writers; all zero where they wrote none.
-        self.exact: defaultdict[str, float] = defaultdict(int)
+        self.causes: dict[str, float] = {}
+        self.reasons: dict[str, float] = {}
+        self.paths: dict[str, float] = {}
+        # The same, exact, from the summaries of the writers; empty where they wrote none.
+        self.exact: dict[str, float] = {}
 
     def merge(self, other: Totals) -> None:
         """
@@ -63,9 +64,9 @@ class Totals:
         """
         for name, value in vars(other).items():
             mine = getattr(self, name)
-            if isinstance(value, defaultdict):
-                for key, count in cast("defaultdict[str, float]", value).items():
-                    mine[key] += count
+            if isinstance(value, dict):
+                for key, count in cast("dict[str, float]", value).items():
+                    mine[key] = mine.get(key, 0) + count
             elif name == "least_sample":
                 self.least_sample = min(mine, value)
             else:
@@ -86,20 +87,25 @@ class Review:
         self.axis.on_double.append(self._double)
         self.totals = Totals()
         self.keys = KeyTable()
-        self.pairs: defaultdict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0.0])
         self.won_at: list[float] = [0] * (MAX_ATTEMPT + 1)
         self.lost_at: list[float] = [0] * (MAX_ATTEMPT + 1)
         self.gave_up_at: list[float] = [0] * (MAX_ATTEMPT + 1)
-        self.total_s, self.waits = Histogram(), Histogram()
-        self.rates: dict[str, list[float]] = {
-            name: [0] * COLUMNS for name in ("conflicts", "commits", "gave_up", "lost_s")
-        }
-        self.latency: defaultdict[tuple[int, int], float] = defaultdict(int)
-        self.stories: list[tuple[GaveUp, list[Loss]]] = []
+        self.waits = Histogram()
+        # Seconds waited between attempts, and from first read to end, in all.
+        self.wait_s = self.total = 0.0
+        self._who: Callable[[Any], str] = attrgetter(by)
+        self.conflicts_in: list[float] = [0] * COLUMNS
+        self.commits_in: list[float] = [0] * COLUMNS
+        self.gave_up_in: list[float] = [0] * COLUMNS
+        self.lost_s_in: list[float] = [0] * COLUMNS
+        # column // HEAT_STEP * BUCKETS + bucket of duration -> operations
+        self.durations: dict[int, float] = {}
+        self._decoding = Decoding(self.intake, DECODER)
+        self.stories: list[tuple[GaveUp, list[Conflict]]] = []
         self.untold = 0
         self.max_stories = max_stories
         self.join = WinnerJoin(self._matched, by)
-        self._calls: dict[str, list[Loss]] = {}
+        self._calls: dict[str, list[Conflict]] = {}
         self._handlers: dict[type, Callable[[Any], None]] = {
             Conflict: self._conflict,
             Committed: self._committed,
@@ -110,134 +116,206 @@ class Review:
             Summary: self._summary,
         }
 
-    def feed(self, lines: list[bytes], decode: Callable[[bytes], Record | None] = DECODER.decode) -> None:
+    @property
+    def conflicts(self) -> float:
         """
-        Take in a batch of lines.
+        Lost attempts.
+        """
+        return sum(self.lost_at)
+
+    @property
+    def committed(self) -> float:
+        """
+        Writes that went through, and calls that had nothing to write.
+        """
+        return sum(self.won_at)
+
+    @property
+    def lost_s(self) -> float:
+        """
+        Seconds of work thrown away.
+        """
+        return sum(row.lost_s for row in self.keys.all()) + self.keys.rest.lost_s
+
+    @property
+    def pairs(self) -> dict[tuple[str, str], list[float]]:
+        """
+        (loser, winner) to [losses, lost seconds], over all keys.
+        """
+        whole = KeyTally("", "")
+        for row in (*self.keys.all(), self.keys.rest):
+            for pair, (count, lost_s) in row.rivals.items():
+                cell = whole.rivals.setdefault(pair, [0, 0.0])
+                cell[0] += count
+                cell[1] += lost_s
+        return whole.rivals
+
+    @property
+    def rates(self) -> dict[str, list[float]]:
+        """
+        Counts by column of time.
+        """
+        return {
+            "conflicts": self.conflicts_in,
+            "commits": self.commits_in,
+            "gave_up": self.gave_up_in,
+            "lost_s": self.lost_s_in,
+        }
+
+    @property
+    def total_s(self) -> Histogram:
+        """
+        How long operations took.
+        """
+        found = Histogram()
+        for cell, count in self.durations.items():
+            found.buckets[cell % BUCKETS] += count
+        return found
+
+    def feed(self, block: bytes, decode: Callable[[bytes], Record | None] | None = None) -> None:
+        """
+        Take in a block of lines; *decode* is a query's, none takes every line.
         """
         handlers, intake = self._handlers, self.intake
-        good = kept = 0
-        for line in lines:
-            try:
-                record = decode(line)
-            except (msgspec.DecodeError, RecursionError):
-                classify(line, intake)
-                continue
-            good += 1
-            if record is not None:
-                kept += 1
+        if decode is None:
+            records = self._decoding.records(block)
+            intake.kept += len(records)
+            for record in records:
                 handlers[type(record)](record)
-        intake.lines += good
-        intake.events += good
-        intake.kept += kept
+        else:
+            records = self._decoding.one_by_one(block, decode)
+            for record in records:
+                if record is not None:
+                    intake.kept += 1
+                    handlers[type(record)](record)
+        intake.lines += len(records)
+        intake.events += len(records)
 
     def _column(self, timestamp: str) -> int:
         axis = self.axis
         return axis.column if timestamp[:21] == axis.prefix else axis.locate(timestamp)
 
     def _double(self) -> None:
-        for name, columns in self.rates.items():
-            self.rates[name] = folded(columns)
+        for columns in self.rates.values():
+            columns[:] = folded(columns)
         self.keys.fold()
-        latency: defaultdict[tuple[int, int], float] = defaultdict(int)
-        for (column, band), count in self.latency.items():
-            latency[column // 2, band] += count
-        self.latency = latency
+        durations: dict[int, float] = {}
+        for cell, count in self.durations.items():
+            at = cell // BUCKETS // 2 * BUCKETS + cell % BUCKETS
+            durations[at] = durations.get(at, 0) + count
+        self.durations = durations
 
     def _weight(self, record: Record) -> float:
         self.totals.least_sample = min(self.totals.least_sample, record.sample)
         return 1.0 / record.sample if record.sample > 0 else 1.0
 
     def _tally(self, record: Record) -> KeyTally:
-        row = self.keys.rows.get(record.key)
-        if row is not None and row.store == record.store:
-            return row
-        key = record.key or (record.keys[0] if record.keys else "")
-        return self.keys.add(key, record.store, record.key_tpl)
+        return self.keys.add(record.key or (record.keys[0] if record.keys else ""), record.store)
 
     def _conflict(self, line: Conflict) -> None:
         weight = 1 if line.sample == 1.0 else self._weight(line)
-        axis, totals, row = self.axis, self.totals, self._tally(line)
-        timestamp = line.timestamp
+        row = self.keys.rows.get(line.key)
+        if row is None or row.store != line.store:
+            row = self._tally(line)
+        axis, timestamp = self.axis, line.timestamp
         column = axis.column if timestamp[:21] == axis.prefix else axis.locate(timestamp)
-        cost = line.read_s + line.fn_s + line.write_s
-        lost = (line.lost_s or cost) * weight
-        totals.conflicts += weight
-        totals.lost_s += lost
-        totals.causes[line.cause] += weight
-        self.rates["conflicts"][column] += weight
-        self.rates["lost_s"][column] += lost
-        self.lost_at[min(MAX_ATTEMPT, line.attempt)] += weight
+        lost = (line.lost_s or line.read_s + line.fn_s + line.write_s) * weight
+        attempt, wait_s, calls, call_id = line.attempt, line.wait_s, self._calls, line.call_id
+        self.conflicts_in[column] += weight
+        self.lost_s_in[column] += lost
+        self.lost_at[min(MAX_ATTEMPT, attempt)] += weight
         row.losses += weight
         row.lost_s += lost
-        row.wait_s += line.wait_s * weight
-        row.cost_s += cost * weight
-        row.cost_n += weight
         row.fn_s += line.fn_s * weight
-        row.heat[column // HEAT_STEP] += weight
-        if line.wait_s:
-            self.waits.buckets[bucket_of(line.wait_s)] += weight
-        loser: str = getattr(line, self.by)
-        row.losers[loser] += weight
-        loss = Loss(line, loser, weight, lost, row)
-        self._calls.setdefault(line.call_id, []).append(loss)
-        self.join.lose(loss)
+        heat, cell = row.heat, column // HEAT_STEP
+        heat[cell] = heat.get(cell, 0) + weight
+        if wait_s > SMALLEST:
+            self.wait_s += wait_s * weight
+            self.waits.buckets[int(log(wait_s * 1e6) * RESOLUTION)] += weight
+        if line.cause != "etag_mismatch":
+            self.totals.causes[line.cause] = self.totals.causes.get(line.cause, 0) + weight
+        if call_id in calls:
+            calls[call_id].append(line)
+        else:
+            calls[call_id] = [line]
+        who = self.join.young.get(line.winner)
+        if who is None or line.maybe_self:
+            who = self.join.known(line)
+            if not who:
+                self.join.wait((line, row, weight, lost))
+                return
+        line.beaten_by = who
+        rivals, pair = row.rivals, (self._who(line), who)
+        if pair in rivals:
+            count = rivals[pair]
+            count[0] += weight
+            count[1] += lost
+        else:
+            rivals[pair] = [weight, lost]
+        if who[0] == "(":
+            self._nobody(line, row, weight)
 
     def _matched(self, loss: Loss) -> None:
-        pair = self.pairs[loss.loser, loss.winner]
-        pair[0] += loss.weight
-        pair[1] += loss.lost_s
-        loss.key.rivals[loss.loser, loss.winner] += loss.weight
-        if loss.winner[:1] == "(":
-            self._nobody(loss)
+        line, row, weight, lost = loss
+        cell = row.rivals.setdefault((self._who(line), line.beaten_by), [0, 0.0])
+        cell[0] += weight
+        cell[1] += lost
+        if line.beaten_by[0] == "(":
+            self._nobody(line, row, weight)
 
-    def _nobody(self, loss: Loss) -> None:
-        if loss.line.maybe_self:
-            self.totals.maybe_self += loss.weight
-        elif loss.line.sample == 1.0:
+    def _nobody(self, line: Conflict, row: KeyTally, weight: float) -> None:
+        if line.maybe_self:
+            self.totals.maybe_self += weight
+        elif line.sample == 1.0:
             # Of a sampled log the winner may just not have been kept.
-            loss.key.unmatched += loss.weight
-            self.totals.foreign += loss.weight if loss.winner == OUTSIDE else 0
+            row.unmatched += weight
+            self.totals.foreign += weight if line.beaten_by == OUTSIDE else 0
 
     def _committed(self, line: Committed) -> None:
         weight = 1 if line.sample == 1.0 else self._weight(line)
-        axis, totals = self.axis, self.totals
-        timestamp = line.timestamp
+        axis, timestamp = self.axis, line.timestamp
         column = axis.column if timestamp[:21] == axis.prefix else axis.locate(timestamp)
-        bucket = bucket_of(line.total_s)
-        totals.committed += weight
-        totals.updates += line.combined * weight
-        totals.total_s += line.total_s * weight
-        totals.paths[line.path] += weight
-        self.rates["commits"][column] += weight
-        self.total_s.buckets[bucket] += weight
-        self.latency[column, bucket // 25] += weight
-        self.won_at[min(MAX_ATTEMPT, line.attempt)] += weight
-        row = self._tally(line)
-        cost = line.read_s + line.fn_s + line.write_s
+        attempt, who, total_s = line.attempt, self._who(line), line.total_s
+        self.commits_in[column] += weight
+        bucket = int(log(total_s * 1e6) * RESOLUTION) if SMALLEST < total_s < LONGEST else bucket_of(total_s)
+        cell = column // HEAT_STEP * BUCKETS + bucket
+        self.durations[cell] = self.durations.get(cell, 0) + weight
+        self.won_at[min(MAX_ATTEMPT, attempt)] += weight
+        self.total += total_s * weight
+        row = self.keys.rows.get(line.key)
+        if row is None or row.store != line.store:
+            row = self._tally(line)
         row.wins += weight
-        row.combined += line.combined * weight
-        row.cost_s += cost * weight
-        row.cost_n += weight
-        row.fn_s += line.fn_s * weight
-        row.winners[getattr(line, self.by)] += weight
-        if line.attempt > 1:
+        if who not in row.winners:
+            row.winners.add(who)
+            self.join.meet(line, who)
+        if attempt > 1:
             self._calls.pop(line.call_id, None)
-        if line.noop:
-            totals.noop += weight
-        else:
-            self.join.commit(line)
-        for key in line.keys[1:] if not line.key else line.keys:
+        if line.path != "single" or line.combined != 1 or line.noop or line.keys:
+            self._unusual(line, row, weight)
+        if not line.noop:
+            self.join.commit(line, who)
+
+    def _unusual(self, line: Committed, row: KeyTally, weight: float) -> None:
+        row.extra += (line.combined - 1) * weight
+        paths = self.totals.paths
+        if line.path != "single":
+            paths[line.path] = paths.get(line.path, 0) + weight
+        self.totals.noop += weight if line.noop else 0
+        for key in line.keys[0 if line.key else 1 :]:
             if key != line.key:
-                self.keys.add(key, line.store, "").wins += weight
+                self.keys.add(key, line.store).wins += weight
 
     def _gave_up(self, line: GaveUp) -> None:
+        totals = self.totals
         column = self._column(line.timestamp)
-        self.totals.gave_up += 1
-        self.totals.total_s += line.total_s
-        self.totals.reasons[line.reason] += 1
-        self.rates["gave_up"][column] += 1
+        self.gave_up_in[column] += 1
+        totals.gave_up += 1
+        self.total += line.total_s
+        totals.reasons[line.reason] = totals.reasons.get(line.reason, 0) + 1
         self.gave_up_at[min(line.attempt, MAX_ATTEMPT)] += 1
-        self.total_s.add(line.total_s)
+        cell = column // HEAT_STEP * BUCKETS + bucket_of(line.total_s)
+        self.durations[cell] = self.durations.get(cell, 0) + 1
         self._tally(line).gave_up += 1
         losses = self._calls.pop(line.call_id, [])
         if len(self.stories) < self.max_stories:
@@ -261,10 +339,8 @@ class Review:
     def _summary(self, line: Summary) -> None:
         self._column(line.timestamp)
         exact = self.totals.exact
-        for name in ("ops", "updates", "attempts", "conflicts", "gave_up", "noop", "unknown", "dropped"):
-            exact[name] += getattr(line, name)
-        exact["lost_s"] += line.lost_s
-        exact["total_s"] += line.total_s
+        for name in (*_EXACT, "lost_s", "total_s"):
+            exact[name] = exact.get(name, 0) + getattr(line, name)
 
     def advance(self, seconds: float | None) -> None:
         """
@@ -279,7 +355,15 @@ class Review:
 
     def finish(self) -> None:
         """
-        Match what still waits.
+        Match what still waits, and fill in what is derived.
         """
         self.join.finish()
         self._calls.clear()
+        totals = self.totals
+        totals.updates = self.committed + sum(row.extra for row in (*self.keys.all(), self.keys.rest))
+        # The usual cause and path are what the unusual ones leave.
+        for counts, usual, whole in (
+            (totals.causes, "etag_mismatch", self.conflicts), (totals.paths, "single", self.committed),
+        ):  # fmt: skip
+            if left := whole - sum(count for name, count in counts.items() if name != usual):
+                counts[usual] = left

@@ -11,13 +11,21 @@ from typing import Final
 # Buckets per e-fold; the middle of a bucket is at most 1 % off.
 RESOLUTION: Final = 50.0
 SMALLEST: Final = 1e-6
+LONGEST: Final = 6e5
+HIGHEST: Final = int(math.log(LONGEST * 1e6) * RESOLUTION)
 
 
 def bucket_of(seconds: float) -> int:
     """
-    The bucket of a duration; everything up to a microsecond shares the lowest.
+    The bucket of a duration; everything up to a microsecond shares the lowest, everything from a week on the highest.
     """
-    return int(math.log(seconds * 1e6) * RESOLUTION) if seconds > SMALLEST else 0
+    return (
+        int(math.log(seconds * 1e6) * RESOLUTION)
+        if SMALLEST < seconds < LONGEST
+        else 0
+        if seconds < LONGEST
+        else HIGHEST
+    )
 
 
 def middle_of(bucket: int) -> float:

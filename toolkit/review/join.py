@@ -1,119 +1,123 @@
 """
 Finds for each lost attempt who won: by the id of the winning write, else by the race both took part in.
 
-Commits and losers may come in either order (files are read side by side and clocks disagree), so both are kept for a
-window of log time.
+Commits and losers may come in either order (files are read side by side and clocks disagree), so both are kept for one
+to two windows of log time, and twice as many commits as ``MAX_HELD`` at most: a small table is a fast one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 from toolkit.review.records import Committed, Conflict
 from toolkit.review.tally import KeyTally
 
-WINDOW: Final = 60.0
-# Commits kept at most in one half of the window, whatever its length.
-MAX_HELD: Final = 150_000
+WINDOW: Final = 15.0
+# Commits and losses kept at most in one half of the window, whatever its length.
+MAX_HELD: Final = 60_000
 
 NOT_LOGGED: Final = "(not logged)"
 OUTSIDE: Final = "(outside the toolkit)"
 ITSELF: Final = "(itself)"
 _BY_KIND: Final = {"aborted": "(an aborted transaction)", "rollback": "(an aborted transaction)"}
 
-
-class Loss:
-    """
-    One lost attempt until its winner is known, and afterwards as part of a story.
-    """
-
-    __slots__ = ("fallback", "key", "line", "loser", "lost_s", "weight", "winner")
-
-    def __init__(self, line: Conflict, loser: str, weight: float, lost_s: float, key: KeyTally) -> None:
-        self.line, self.loser, self.weight, self.lost_s, self.key = line, loser, weight, lost_s, key
-        self.winner = self.fallback = ""
+# The line, its key, its weight, the seconds it lost.
+Loss: TypeAlias = tuple[Conflict, KeyTally, float, float]
+Waiting: TypeAlias = dict[str, list[Loss]]
 
 
 class WinnerJoin:
     """
-    Matches losses with commits; calls *matched* once for every loss.
+    Sets ``beaten_by`` of every lost attempt, and calls *matched* once for each whose winner was not known at once.
     """
 
     def __init__(self, matched: Callable[[Loss], None], field: str = "writer") -> None:
         self._matched = matched
         self.field = field
-        self._young: dict[str, str] = {}
-        self._old: dict[str, str] = {}
-        self._waiting: dict[str, list[Loss]] = {}
-        self._waited: dict[str, list[Loss]] = {}
+        # Write ids and races of the commits of the last window, and of the one before, to who made them.
+        self.young: dict[str, str] = {}
+        self.old: dict[str, str] = {}
+        self._waiting: Waiting = {}
+        self._waited: Waiting = {}
         # The writing process, from the ids of its writes: names a winner whose own line was not kept.
         self._process: dict[str, str] = {}
-        self._names: dict[str, str] = {}
         self._turned = 0.0
         self._held = 0
 
-    def commit(self, line: Committed) -> None:
+    def commit(self, line: Committed, who: str) -> None:
         """
         Keep who committed, and tell the losers that were waiting for it.
         """
-        who: str = getattr(line, self.field)
-        who = self._names.setdefault(who, who)
-        young = self._young
-        if line.write_id:
-            young[line.write_id] = who
-            process = line.write_id.rpartition("-")[0]
-            if process not in self._process:
-                self._process[process] = who
-        if line.race:
-            young[line.race] = who
-        for race in line.races:
+        young, write_id, race = self.young, line.write_id, line.race
+        if write_id:
+            young[write_id] = who
+        if race:
             young[race] = who
-        if self._waiting or self._waited:
-            for name in filter(None, (line.write_id, line.race, *line.races)):
-                if name in self._waiting or name in self._waited:
-                    self._tell(name, who)
+        if line.races or self._held:
+            for one in line.races:
+                young[one] = who
+            for one in (write_id, race, *line.races):
+                self._tell(one, who)
         if len(young) > 2 * MAX_HELD:
             self._turn()
 
+    def meet(self, line: Committed, who: str) -> None:
+        """
+        Learn a process by its first commit on a key; every commit would be too dear.
+        """
+        self._process[line.write_id.partition("-")[0]] = who
+
     def _tell(self, name: str, who: str) -> None:
+        if not name:
+            return
         for waiting in (self._waiting, self._waited):
             for loss in waiting.pop(name, ()):
-                if loss.winner:
+                line = loss[0]
+                if line.beaten_by:
                     continue
-                if loss.line.winner and loss.line.winner != name:
+                if line.winner and line.winner != name:
                     # The winning write is known by its id; whoever else was in the race is second best.
-                    loss.fallback = who
-                    continue
-                loss.winner = who
-                self._matched(loss)
+                    line.perhaps_by = who
+                else:
+                    self._settle(loss, who)
 
-    def lose(self, loss: Loss) -> None:
+    def _settle(self, loss: Loss, who: str) -> None:
+        loss[0].beaten_by = who
+        self._held -= 1
+        self._matched(loss)
+
+    def known(self, line: Conflict) -> str:
         """
-        Match a loss at once, or let it wait.
+        Who won, where that can be said at once, else nothing: then ``wait`` for it.
         """
-        line = loss.line
-        winner = line.winner
         if line.maybe_self:
-            loss.winner = ITSELF
-        elif line.winner_kind == "foreign":
-            loss.winner = OUTSIDE
-        elif winner:
-            loss.winner = self._young.get(winner) or self._old.get(winner) or ""
-        if not loss.winner:
-            for race in (line.race, *line.races):
-                if race and (who := self._young.get(race) or self._old.get(race)):
-                    loss.fallback = who
-                    if not winner:
-                        loss.winner = who
-        if loss.winner:
-            self._matched(loss)
-            return
+            return ITSELF
+        if line.winner_kind == "foreign":
+            return OUTSIDE
+        if line.winner:
+            if who := self.young.get(line.winner) or self.old.get(line.winner):
+                return who
+            line.perhaps_by = self._racer(line)
+            return ""
+        return self._racer(line)
+
+    def _racer(self, line: Conflict) -> str:
+        for race in (line.race, *line.races):
+            if race and (who := self.young.get(race) or self.old.get(race)):
+                return who
+        return ""
+
+    def wait(self, loss: Loss) -> None:
+        """
+        Let a loss wait for its winner's line.
+        """
+        line = loss[0]
         self._held += 1
         if self._held > MAX_HELD:
             self._turn()
         # Under "" wait those that nothing can be matched with; they are told when they expire.
-        for name in {winner, line.race, *line.races}:
+        for name in {line.winner, line.race, *line.races}:
             self._waiting.setdefault(name, []).append(loss)
 
     def advance(self, seconds: float) -> None:
@@ -125,12 +129,12 @@ class WinnerJoin:
             self._turn()
 
     def _turn(self) -> None:
-        self._old, self._young = self._young, {}
-        self._held = 0
+        self.old, self.young = self.young, {}
         expired, self._waited, self._waiting = self._waited, self._waiting, {}
         for losses in expired.values():
             for loss in losses:
-                self._unmatched(loss)
+                if not loss[0].beaten_by:
+                    self._settle(loss, self._best_guess(loss[0]))
 
     def finish(self) -> None:
         """
@@ -139,15 +143,7 @@ class WinnerJoin:
         self._turn()
         self._turn()
 
-    def _unmatched(self, loss: Loss) -> None:
-        if loss.winner:
-            return
-        line = loss.line
-        process = self._process.get(line.winner.rpartition("-")[0]) if line.winner else None
-        if process is not None and self.field != "op":
-            loss.winner = process
-        elif loss.fallback:
-            loss.winner = loss.fallback
-        else:
-            loss.winner = _BY_KIND.get(line.winner_kind, NOT_LOGGED)
-        self._matched(loss)
+    def _best_guess(self, line: Conflict) -> str:
+        if line.winner and self.field != "op" and (who := self._process.get(line.winner.partition("-")[0])):
+            return who
+        return line.perhaps_by or _BY_KIND.get(line.winner_kind, NOT_LOGGED)

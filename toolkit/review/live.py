@@ -13,7 +13,7 @@ from typing import IO, Final
 import msgspec
 
 from toolkit.review.answers import Row, footer, number, share
-from toolkit.review.join import Loss, WinnerJoin
+from toolkit.review.join import WinnerJoin
 from toolkit.review.reading import CHUNK, MAX_LINE, Intake, classify
 from toolkit.review.records import DECODER, Committed, Conflict, GaveUp, Record
 from toolkit.review.tally import KeyTally
@@ -137,10 +137,10 @@ class LiveView:
         self.tails = {name: Tail(Path(name), self.intake, from_start=from_start) for name in files}
         self._decode = decode
         self.seconds: dict[int, Second] = {}
-        self.recent: deque[Loss] = deque(maxlen=RECENT)
+        self.recent: deque[Conflict] = deque(maxlen=RECENT)
         self.failures: deque[GaveUp] = deque(maxlen=RECENT)
         self._join = WinnerJoin(lambda _: None)
-        self._nowhere = KeyTally("", "", "")
+        self._nowhere = KeyTally("", "")
 
     def follow(self, name: str) -> None:
         """
@@ -182,13 +182,14 @@ class LiveView:
             counts = second.keys[record.key]
             counts[0] += 1
             counts[2] += lost
-            loss = Loss(record, record.writer, 1, lost, self._nowhere)
-            self.recent.append(loss)
-            self._join.lose(loss)
+            self.recent.append(record)
+            record.beaten_by = self._join.known(record)
+            if not record.beaten_by:
+                self._join.wait((record, self._nowhere, 1, lost))
         elif isinstance(record, Committed):
             second.commits += 1
             second.keys[record.key or (record.keys[0] if record.keys else "")][1] += 1
-            self._join.commit(record)
+            self._join.commit(record, record.writer)
         elif isinstance(record, GaveUp):
             second.gave_up += 1
             second.keys[record.key][3] += 1
@@ -240,10 +241,10 @@ class LiveView:
             ],
             "recent": [
                 {
-                    "at": loss.line.timestamp, "key": loss.line.key, "loser": loss.loser,
-                    "winner": loss.winner or "(not logged)", "attempt": loss.line.attempt,
+                    "at": line.timestamp, "key": line.key, "loser": line.writer,
+                    "winner": line.beaten_by or "(not logged)", "attempt": line.attempt,
                 }
-                for loss in list(self.recent)[-limit:]
+                for line in list(self.recent)[-limit:]
             ],
             "failures": [
                 {"at": line.timestamp, "key": line.key, "op": line.op, "reason": line.reason, "attempts": line.attempt}

@@ -12,8 +12,8 @@ import msgspec
 
 from toolkit.review.answers import Row, footer, number, share
 from toolkit.review.axis import COLUMNS, Axis, seconds_of, text_of
-from toolkit.review.reading import Intake, classify
-from toolkit.review.records import DECODER, EVENT_NAMES, Record, Version
+from toolkit.review.reading import Decoding, Intake
+from toolkit.review.records import EVENT_NAMES, Record, Version
 from toolkit.review.tally import MAX_KEYS
 
 GROUPS: Final = {
@@ -39,6 +39,35 @@ def slim_decoder(group: str) -> msgspec.json.Decoder[Any]:
     if group != "writer":
         fields.append(("writer", str, ""))
     return msgspec.json.Decoder(msgspec.defstruct("Slim", fields, gc=False))
+
+
+def _feed(
+    intake: Intake,
+    decoding: Decoding,
+    block: bytes,
+    decode: Callable[[bytes], Record | None] | None,
+    count: Callable[[str, Any], None],
+) -> None:
+    if decode is None:
+        records = decoding.records(block)
+        foreign = 0
+        for record in records:
+            event = record.event
+            if event in _KNOWN:
+                count(event, record)
+            else:
+                foreign += 1
+        intake.foreign += foreign
+        intake.kept += len(records) - foreign
+        intake.events += len(records) - foreign
+    else:
+        records = decoding.one_by_one(block, decode)
+        kept = [record for record in records if record is not None]
+        for record in kept:
+            count(record.name, record)
+        intake.kept += len(kept)
+        intake.events += len(records)
+    intake.lines += len(records)
 
 
 class Hot:
@@ -67,49 +96,18 @@ class TopCounter:
         self.intake, self.axis = Intake(), Axis()
         self.axis.on_double.append(self._double)
         self.group, self.limit = GROUPS[group], limit
-        self.slim = slim_decoder(self.group).decode
+        self._decoding = Decoding(self.intake, slim_decoder(self.group))
         self.rows: dict[str, Hot] = {}
         self.rest = Hot("")
         self.evicted = 0
         self.error: float = 0
         self.least_sample = 1.0
 
-    def feed(self, lines: list[bytes], decode: Callable[[bytes], Record | None] = DECODER.decode) -> None:
+    def feed(self, block: bytes, decode: Callable[[bytes], Record | None] | None = None) -> None:
         """
-        Take in a batch of lines.
+        Take in a block of lines; *decode* is a query's, none counts every line.
         """
-        if decode is DECODER.decode:
-            self._feed_slim(lines)
-            return
-        for line in lines:
-            try:
-                record = decode(line)
-            except (msgspec.DecodeError, RecursionError):
-                classify(line, self.intake)
-                continue
-            self.intake.lines += 1
-            self.intake.events += 1
-            if record is not None:
-                self.intake.kept += 1
-                self._count(record.name, record)
-
-    def _feed_slim(self, lines: list[bytes]) -> None:
-        decode, count, intake, good = self.slim, self._count, self.intake, 0
-        for line in lines:
-            try:
-                record = decode(line)
-            except (msgspec.DecodeError, RecursionError):
-                classify(line, intake)
-                continue
-            event = record.event
-            if event in _KNOWN:
-                good += 1
-                count(event, record)
-            else:
-                classify(line, intake)
-        intake.lines += good
-        intake.events += good
-        intake.kept += good
+        _feed(self.intake, self._decoding, block, decode, self._count)
 
     def _count(self, event: str, record: Any) -> None:
         weight = 1
@@ -234,37 +232,16 @@ class RateCounter:
         self.buckets: dict[int, list[float]] = {}
         self.least_sample = 1.0
         self.total_s = 0.0
-        self._slim = msgspec.json.Decoder(_Slimmest).decode
+        self._decoding = Decoding(self.intake, msgspec.json.Decoder(_Slimmest))
         self._prefix, self._bucket = "", [0, 0, 0, 0.0]
         # To a tenth of a second a bucket is the same for all lines of that tenth; finer steps look at each line.
         self._tenths = every >= 0.1 and abs(every * 10 - round(every * 10)) < 1e-9
 
-    def feed(self, lines: list[bytes], decode: Callable[[bytes], Record | None] = DECODER.decode) -> None:
+    def feed(self, block: bytes, decode: Callable[[bytes], Record | None] | None = None) -> None:
         """
-        Take in a batch of lines.
+        Take in a block of lines; *decode* is a query's, none counts every line.
         """
-        slim = decode is DECODER.decode
-        read: Callable[[bytes], Any] = self._slim if slim else decode
-        intake, count, good, kept = self.intake, self._count, 0, 0
-        for line in lines:
-            try:
-                record: Any = read(line)
-            except (msgspec.DecodeError, RecursionError):
-                classify(line, intake)
-                continue
-            if record is None:
-                good += 1
-                continue
-            event: str = record.event if slim else record.name
-            if event not in _KNOWN:
-                classify(line, intake)
-                continue
-            good += 1
-            kept += 1
-            count(event, record)
-        intake.lines += good
-        intake.events += good
-        intake.kept += kept
+        _feed(self.intake, self._decoding, block, decode, self._count)
 
     def _count(self, event: str, record: Any) -> None:
         bucket = self._bucket if record.timestamp[:21] == self._prefix else self._locate(record.timestamp)

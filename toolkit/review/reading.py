@@ -9,7 +9,7 @@ import gzip
 import io
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from pathlib import Path
@@ -19,7 +19,7 @@ import msgspec
 
 from toolkit.review.records import EVENT_NAMES
 
-CHUNK: Final = 256 * 1024
+CHUNK: Final = 128 * 1024
 MAX_LINE: Final = 1024 * 1024
 STDIN: Final = "-"
 _IN_DIRECTORY: Final = ("*.jsonl", "*.jsonl.*", "*.log", "*.log.*", "*.ndjson", "*.json")
@@ -159,7 +159,7 @@ def _open_zstd(raw: IO[bytes], name: str) -> IO[bytes]:
 
 class Source:
     """
-    One file as batches of whole lines.
+    One file as blocks of whole lines.
     """
 
     def __init__(self, name: str, intake: Intake, *, start: int = 0, stop: int | None = None) -> None:
@@ -169,28 +169,30 @@ class Source:
         if start:
             self._file.seek(start)
 
-    def batches(self) -> Iterator[list[bytes]]:
+    def blocks(self) -> Iterator[bytes]:
         """
-        Yield lists of lines; the last line counts without its newline, a line over 1 MB is counted and skipped.
+        Yield blocks of whole lines; the last line counts without its newline, a line over 1 MB is counted and skipped.
         """
         intake, carry, skipping = self._intake, b"", False
         while chunk := self._read():
             intake.bytes += len(chunk)
-            lines = chunk.split(b"\n")
             if skipping:
-                if len(lines) == 1:
+                end = chunk.find(b"\n") + 1
+                if not end:
                     continue
-                lines[0], skipping = b"", False
-            lines[0] = carry + lines[0]
-            carry = lines.pop()
+                chunk, skipping = chunk[end:], False
+            end = chunk.rfind(b"\n") + 1
+            if end:
+                yield carry + chunk[:end]
+                carry = chunk[end:]
+            else:
+                carry += chunk
             if len(carry) > MAX_LINE:
                 intake.oversized += 1
                 intake.lines += 1
                 carry, skipping = b"", True
-            if lines:
-                yield lines
         if carry:
-            yield [carry]
+            yield carry
         self._file.close()
 
     def _read(self) -> bytes:
@@ -207,11 +209,14 @@ class Source:
         return chunk
 
 
-def first_time(lines: Iterable[bytes]) -> str:
+def first_time(block: bytes) -> str:
     """
     The timestamp of the first line that has one.
     """
-    for line in lines:
+    begin = 0
+    while begin < len(block):
+        end = block.find(b"\n", begin)
+        line, begin = (block[begin:], len(block)) if end < 0 else (block[begin:end], end + 1)
         try:
             when = _WHEN.decode(line).timestamp
         except (msgspec.DecodeError, RecursionError):
@@ -221,28 +226,68 @@ def first_time(lines: Iterable[bytes]) -> str:
     return ""
 
 
-def merged(sources: Sequence[Source]) -> Iterator[tuple[str, list[bytes]]]:
+def merged(sources: Sequence[Source]) -> Iterator[tuple[str, bytes]]:
     """
-    Batches of all sources, the one that begins earliest first; with each the time up to which all have been read.
+    Blocks of all sources, the one that begins earliest first; with each the time up to which all have been read.
     """
     if len(sources) == 1:
-        for lines in sources[0].batches():
-            yield first_time(lines), lines
+        for block in sources[0].blocks():
+            yield first_time(block), block
         return
-    heap: list[tuple[str, int, list[bytes]]] = []
-    streams = [source.batches() for source in sources]
+    heap: list[tuple[str, int, bytes]] = []
+    streams = [source.blocks() for source in sources]
 
     def push(index: int) -> None:
-        lines = next(streams[index], None)
-        if lines is not None:
-            heappush(heap, (first_time(lines), index, lines))
+        block = next(streams[index], None)
+        if block is not None:
+            heappush(heap, (first_time(block), index, block))
 
     for index in range(len(streams)):
         push(index)
     while heap:
-        when, index, lines = heappop(heap)
-        yield when, lines
+        when, index, block = heappop(heap)
+        yield when, block
         push(index)
+
+
+class Decoding:
+    """
+    Blocks of lines to records; what is none is counted in *intake*.
+
+    A whole block is decoded at once. A block with a line that is no record is decoded again line by line, and so are
+    those after it until one is clean.
+    """
+
+    def __init__(self, intake: Intake, decoder: msgspec.json.Decoder[Any]) -> None:
+        self._intake, self._decoder = intake, decoder
+        self._dirty = False
+
+    def records(self, block: bytes) -> list[Any]:
+        """
+        The records of a block, in order.
+        """
+        if not self._dirty:
+            try:
+                return self._decoder.decode_lines(block)
+            except (msgspec.DecodeError, RecursionError):
+                # Which line it was is found out below.
+                self._dirty = True
+        return self.one_by_one(block, self._decoder.decode)
+
+    def one_by_one(self, block: bytes, decode: Callable[[bytes], Any]) -> list[Any]:
+        """
+        The same for a *decode* that may answer None for a record nobody asked for.
+        """
+        found: list[Any] = []
+        self._dirty = False
+        for line in block.split(b"\n"):
+            try:
+                found.append(decode(line))
+            except (msgspec.DecodeError, RecursionError):
+                if line:
+                    self._dirty = True
+                    classify(line, self._intake)
+        return found
 
 
 def open_sources(names: Sequence[str], intake: Intake) -> list[Source]:

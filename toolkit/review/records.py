@@ -23,7 +23,6 @@ class Line(msgspec.Struct, tag_field="event", gc=False):
 
     timestamp: str
     v: Version = 1
-    app: str = ""
     inst: str = ""
     writer: str = ""
     store: str = ""
@@ -31,14 +30,12 @@ class Line(msgspec.Struct, tag_field="event", gc=False):
     call_id: str = ""
     op_id: str = ""
     key: str = ""
-    keys: Strings = ()
     key_tpl: str = ""
+    keys: Strings = ()
     race: str = ""
     races: Strings = ()
-    base_etag: str = ""
     sample: float = 1.0
     attempt: int = 0
-    max_attempts: int = 0
     read_s: float = 0.0
     fn_s: float = 0.0
     write_s: float = 0.0
@@ -53,13 +50,13 @@ class Conflict(Line, tag="occ.conflict"):
 
     name: ClassVar[str] = "occ.conflict"
 
-    seen_etag: str = ""
     cause: str = "unknown"
     winner: str = ""
     winner_kind: str = ""
-    winner_app: str = ""
     maybe_self: bool = False
-    idle_s: float = 0.0
+    # Not in the log: who won, once the join knows it, and the second best guess until then.
+    beaten_by: str = msgspec.field(default="", name=" beaten_by")
+    perhaps_by: str = msgspec.field(default="", name=" perhaps_by")
 
 
 class Committed(Line, tag="occ.committed"):
@@ -74,8 +71,6 @@ class Committed(Line, tag="occ.committed"):
     combined: int = 1
     noop: bool = False
     total_s: float = 0.0
-    conflicts: int = 0
-    bytes: int = 0
 
 
 class GaveUp(Line, tag="occ.gave_up"):
@@ -87,9 +82,7 @@ class GaveUp(Line, tag="occ.gave_up"):
 
     reason: str = "error"
     error_type: str = ""
-    cause: str = ""
     total_s: float = 0.0
-    conflicts: int = 0
 
 
 class OutcomeUnknown(Line, tag="occ.outcome_unknown"):
@@ -99,7 +92,6 @@ class OutcomeUnknown(Line, tag="occ.outcome_unknown"):
 
     name: ClassVar[str] = "occ.outcome_unknown"
 
-    receipt: str = ""
     total_s: float = 0.0
 
 
@@ -110,8 +102,6 @@ class AccessDenied(Line, tag="occ.access_denied"):
 
     name: ClassVar[str] = "occ.access_denied"
 
-    access: str = ""
-
 
 class Warned(Line, tag="occ.warning"):
     """
@@ -119,8 +109,6 @@ class Warned(Line, tag="occ.warning"):
     """
 
     name: ClassVar[str] = "occ.warning"
-
-    message: str = ""
 
 
 class Summary(Line, tag="occ.summary"):

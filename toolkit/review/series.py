@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from toolkit.review.answers import Row, number, ranked, read_from, share
 from toolkit.review.axis import text_of
-from toolkit.review.engine import HEAT_STEP, MAX_ATTEMPT, Review
-from toolkit.review.join import Loss
-from toolkit.review.records import GaveUp
+from toolkit.review.engine import BUCKETS, HEAT_STEP, MAX_ATTEMPT, Review
+from toolkit.review.histogram import RESOLUTION
+from toolkit.review.records import Conflict, GaveUp
 
-LATENCY_BAND: Final = 25
+# Buckets of duration that share a row of the grid.
+BAND: Final = 25
 
 
 def curve(review: Review) -> list[tuple[int, float, float]]:
@@ -131,11 +132,11 @@ def gave_up(review: Review, *, limit: int = 20) -> Row:
     }
 
 
-def failure(line: GaveUp, losses: list[Loss]) -> Row:
+def failure(line: GaveUp, losses: list[Conflict]) -> Row:
     """
     One operation that gave up, with its attempts.
     """
-    losses = sorted(losses, key=lambda loss: loss.line.attempt)
+    losses = sorted(losses, key=lambda line: line.attempt)
     return {
         "at": line.timestamp,
         "op": line.op,
@@ -150,16 +151,15 @@ def failure(line: GaveUp, losses: list[Loss]) -> Row:
         "total_s": round(line.total_s, 6),
         "lost_s": round(line.lost_s, 6),
         "wait_s": round(line.wait_s, 6),
-        "last_winner": losses[-1].winner if losses else None,
-        "steps": [step(loss) for loss in losses],
+        "last_winner": losses[-1].beaten_by if losses else None,
+        "steps": [step(one) for one in losses],
     }
 
 
-def step(loss: Loss) -> Row:
+def step(line: Conflict) -> Row:
     """
     One lost attempt.
     """
-    line = loss.line
     return {
         "attempt": line.attempt,
         "at": line.timestamp,
@@ -168,8 +168,7 @@ def step(loss: Loss) -> Row:
         "write_s": line.write_s,
         "wait_s": line.wait_s,
         "cause": line.cause,
-        "base_etag": line.base_etag or None,
-        "winner": loss.winner,
+        "winner": line.beaten_by,
         "winner_id": line.winner or None,
         "winner_kind": line.winner_kind or None,
     }
@@ -192,33 +191,31 @@ def over_time(review: Review, *, columns: int = 240) -> Row:
 
 def latency(review: Review, *, columns: int = 64) -> Row:
     """
-    How long operations took, over time: a grid of half-decade-fine bands.
+    How long operations took, over time: a grid of bands half an e-fold high.
     """
-    used = review.axis.used
+    used = -(-review.axis.used // HEAT_STEP)
     fold = max(1, -(-used // columns))
     cells: dict[tuple[int, int], float] = {}
-    for (column, band), count in review.latency.items():
-        at = (column // fold, band)
+    for cell, count in review.durations.items():
+        at = (cell // BUCKETS // fold, cell % BUCKETS // BAND)
         cells[at] = cells.get(at, 0) + count
     bands = sorted({band for _, band in cells})
     low, high = (bands[0], bands[-1]) if bands else (0, -1)
-    edges = [math.exp(band * LATENCY_BAND / 50.0) * 1e-6 for band in range(low, high + 2)]
+    edges = [math.exp(band * BAND / RESOLUTION) * 1e-6 for band in range(low, high + 2)]
     width = -(-used // fold) if used else 0
     grid: list[list[Any]] = [
         [number(cells.get((column, band), 0)) for column in range(width)] for band in range(low, high + 1)
     ]
-    return {
-        "edges_s": [round(edge, 6) for edge in edges],
-        "cells": grid,
-        "step_s": round(review.axis.step * fold, 3),
-    }
+    step = review.axis.step * HEAT_STEP * fold
+    return {"edges_s": [round(edge, 6) for edge in edges], "cells": grid, "step_s": round(step, 3)}
 
 
 def distribution(review: Review) -> list[Row]:
     """
     The quantiles of the time an operation took.
     """
+    durations = review.total_s
     return [
-        {"quantile": q, "total_s": round(review.total_s.quantile(q), 6)}
+        {"quantile": q, "total_s": round(durations.quantile(q), 6)}
         for q in (0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0)
     ]

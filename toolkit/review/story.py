@@ -31,8 +31,8 @@ def scan(files: Sequence[str], intake: Intake, wanted: Callable[[bytes], bool]) 
 
     The test on the raw line is a cheap sieve; what passes is checked again by the caller.
     """
-    for _, lines in merged(open_sources(expand(files), intake)):
-        for line in lines:
+    for _, block in merged(open_sources(expand(files), intake)):
+        for line in block.split(b"\n"):
             if not wanted(line):
                 if line:
                     intake.lines += 1

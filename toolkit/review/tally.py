@@ -1,120 +1,119 @@
 """
-What is counted per key and in all.
+What is counted per key, and the table of keys, which never grows without bound.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Final
 
 HEAT_COLUMNS: Final = 128
 MAX_KEYS: Final = 100_000
+_SUMS: Final = ("wins", "extra", "losses", "gave_up", "unmatched", "lost_s", "fn_s")
 
 
 class KeyTally:
     """
     One key: who won and lost on it, when, and at what cost.
+
+    Attributes:
+        extra: Updates that were carried by another's write.
+        lost_s: Time from read to write, and ``fn_s`` the user's function in it, summed over lost attempts.
+        winners: Who committed here.
+        rivals: (loser, winner) to [losses, lost seconds].
+        heat: Losses by column of time.
     """
 
     __slots__ = (
-        "combined",
-        "cost_n",
-        "cost_s",
-        "fn_s",
-        "gave_up",
-        "heat",
-        "key",
-        "losers",
-        "losses",
-        "lost_s",
-        "op",
-        "rivals",
-        "store",
-        "template",
-        "unmatched",
-        "wait_s",
-        "winners",
-        "wins",
+        "extra", "fn_s", "gave_up", "heat", "key", "losses", "lost_s", "rivals", "store", "unmatched", "winners", "wins",
     )  # fmt: skip
 
-    def __init__(self, key: str, store: str, template: str) -> None:
-        self.key, self.store, self.template = key, store, template
-        self.op = ""
+    def __init__(self, key: str, store: str) -> None:
+        self.key, self.store = key, store
         self.wins: float = 0
-        self.combined: float = 0
+        self.extra: float = 0
         self.losses: float = 0
         self.gave_up: float = 0
         self.unmatched: float = 0
-        self.lost_s = self.wait_s = 0.0
-        # The time from read to write, of attempts that won and lost: the window in which others get in the way.
-        self.cost_s = self.fn_s = 0.0
-        self.cost_n: float = 0
-        self.losers: defaultdict[str, float] = defaultdict(int)
-        self.winners: defaultdict[str, float] = defaultdict(int)
-        # (loser, winner) -> losses, of the losses whose winner is known.
-        self.rivals: defaultdict[tuple[str, str], float] = defaultdict(int)
-        self.heat: defaultdict[int, float] = defaultdict(int)
+        self.lost_s = self.fn_s = 0.0
+        self.winners: set[str] = set()
+        self.rivals: dict[tuple[str, str], list[float]] = {}
+        self.heat: dict[int, float] = {}
+
+    @property
+    def tries(self) -> float:
+        """
+        Attempts that won and lost.
+        """
+        return self.wins + self.losses
+
+    @property
+    def window_s(self) -> float:
+        """
+        Mean time from read to write of lost attempts: while it runs, others get in the way.
+        """
+        return self.lost_s / self.losses if self.losses else 0.0
+
+    @property
+    def losers(self) -> dict[str, float]:
+        """
+        Losses by writer; complete once every loss is matched.
+        """
+        found: defaultdict[str, float] = defaultdict(int)
+        for (loser, _), (count, _) in self.rivals.items():
+            found[loser] += count
+        return found
+
+    @property
+    def writers(self) -> set[str]:
+        """
+        Who wrote here or tried to.
+        """
+        return self.winners | {loser for loser, _ in self.rivals}
 
     def fold(self) -> None:
         """
         Keep the heat at twice the step.
         """
-        heat: defaultdict[int, float] = defaultdict(int)
+        heat: dict[int, float] = {}
         for column, losses in self.heat.items():
-            heat[column // 2] += losses
+            heat[column // 2] = heat.get(column // 2, 0) + losses
         self.heat = heat
 
     def merge(self, other: KeyTally) -> None:
         """
-        Add what another worker saw of this key.
+        Add what was seen of this key elsewhere.
         """
-        for name in (
-            "wins",
-            "combined",
-            "losses",
-            "gave_up",
-            "unmatched",
-            "lost_s",
-            "wait_s",
-            "cost_s",
-            "fn_s",
-            "cost_n",
-        ):
+        for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for mine, theirs in ((self.losers, other.losers), (self.winners, other.winners)):
-            for writer, count in theirs.items():
-                mine[writer] += count
-        for pair, count in other.rivals.items():
-            self.rivals[pair] += count
+        self.winners |= other.winners
+        for pair, (count, lost_s) in other.rivals.items():
+            cell = self.rivals.setdefault(pair, [0, 0.0])
+            cell[0] += count
+            cell[1] += lost_s
         for column, count in other.heat.items():
-            self.heat[column] += count
-        self.op = self.op or other.op
-
-    @property
-    def window_s(self) -> float:
-        """
-        Mean time from read to write.
-        """
-        return self.cost_s / self.cost_n if self.cost_n else 0.0
+            self.heat[column] = self.heat.get(column, 0) + count
 
 
 class KeyTable:
     """
     Tallies by (store, key), at most ``limit`` of them; the least contended make room and are counted as a rest.
+
+    Attributes:
+        rows: By key, of the store it was first seen in; ``several`` has the same key in other stores.
+        rest: What was dropped, in sum; who lost to whom is kept.
+        largest_evicted: No dropped key had more losses than this, which bounds the error of every row.
     """
 
-    def __init__(self, limit: int = MAX_KEYS, make: Callable[[str, str, str], KeyTally] = KeyTally) -> None:
+    def __init__(self, limit: int = MAX_KEYS) -> None:
         self.rows: dict[str, KeyTally] = {}
-        self.limit, self._make = limit, make
-        self.rest = KeyTally("", "", "")
-        self.evicted = 0
-        # No key that was dropped had lost more than this: the error bound of every row.
-        self.largest_evicted: float = 0
-        # Stores by key, to tell keys of two stores apart only where two stores share one.
         self.several: dict[tuple[str, str], KeyTally] = {}
+        self.limit = limit
+        self.rest = KeyTally("", "")
+        self.evicted = 0
+        self.largest_evicted: float = 0
 
-    def add(self, key: str, store: str, template: str) -> KeyTally:
+    def add(self, key: str, store: str) -> KeyTally:
         """
         The tally of a key, made on first sight.
         """
@@ -122,11 +121,11 @@ class KeyTable:
         if row is None:
             if len(self.rows) >= self.limit:
                 self._make_room()
-            row = self.rows[key] = self._make(key, store, template)
+            row = self.rows[key] = KeyTally(key, store)
         elif row.store != store:
             other = self.several.get((store, key))
             if other is None:
-                other = self.several[store, key] = self._make(key, store, template)
+                other = self.several[store, key] = KeyTally(key, store)
             return other
         return row
 
@@ -148,10 +147,7 @@ class KeyTable:
         ranked = sorted(self.rows.values(), key=lambda row: (row.losses, row.gave_up, row.wins))
         for row in ranked[: self.limit // 2]:
             del self.rows[row.key]
-            row.heat.clear()
-            row.rivals.clear()
-            row.losers.clear()
-            row.winners.clear()
+            row.heat = {}
             self.rest.merge(row)
             self.largest_evicted = max(self.largest_evicted, row.losses)
             self.evicted += 1
@@ -161,7 +157,7 @@ class KeyTable:
         Add another worker's table.
         """
         for row in other.all():
-            self.add(row.key, row.store, row.template).merge(row)
+            self.add(row.key, row.store).merge(row)
         self.rest.merge(other.rest)
         self.evicted += other.evicted
         self.largest_evicted += other.largest_evicted

@@ -37,7 +37,7 @@
         width: box.clientWidth, height: 210, tzDate: (ts) => uPlot.tzDate(new Date(ts * 1e3), "Etc/UTC"),
         cursor: { sync: { key: sync }, points: { size: 6 } }, legend: { live: true },
         scales: { y: { range: (u, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
-        axes: [{ ...axis, space: 70, values: "{HH}:{mm}:{ss}" }, { ...axis, size: 56, values: (u, ticks) => ticks.map(number) }],
+        axes: [{ ...axis, space: 70, size: 30, values: "{HH}:{mm}:{ss}" }, { ...axis, size: 56, values: (u, ticks) => ticks.map(number) }],
         series: [{ label: "UTC", value: (u, v) => v == null ? "–" : clock(v, rates.step_s) }, ...series.map((one) => ({
           label: one.label, stroke: css(one.color), width: 1.75, fill: one.fill ? css(one.color) + "26" : undefined,
           points: { show: points < 80, size: 4 }, value: (u, v) => v == null ? "–" : number(+v.toPrecision(3)),
