@@ -315,11 +315,13 @@ class BaseStateStore:
         job.etag = etag
         return job
 
-    def _blind(self, key: str, value: Any, call: str, right: Access, ttl: TTL = CLEAR) -> Write:
+    def _blind(self, key: str, value: Any, call: str, right: Access, ttl: TTL, op_id: str | None) -> Write:
         """
         The write of a store opened with ``last_write=True``.
         """
         site = self._live()
+        if op_id is not None:
+            self._protected(site, key, f"{call} with op_id=")
         self._writing(call)
         self._check_key(key, site)
         self._require(key, right, call)

@@ -197,7 +197,7 @@ class StateStore(BaseStateStore):
         Overwrite whatever is there, without undoing what a transaction under way has decided.
         """
         if self.last_write:
-            return self._blindly(key, value, "set", Access.WRITE, ttl)
+            return self._blindly(key, value, "set", Access.WRITE, ttl, op_id)
         self._submit(self._value_job("set", key, value, ttl, op_id))
         return None
 
@@ -225,7 +225,7 @@ class StateStore(BaseStateStore):
             ConflictError: The value is another version.
         """
         if self.last_write and etag is NO_DEFAULT:
-            return self._blindly(key, DELETE, "delete", Access.REMOVE)
+            return self._blindly(key, DELETE, "delete", Access.REMOVE, CLEAR, op_id)
         expected = None if etag is NO_DEFAULT else check_etag(etag, "delete")
         self._submit(self._delete_job(key, expected, op_id))
         return None
@@ -234,8 +234,8 @@ class StateStore(BaseStateStore):
         # The job is made first: it refuses a store that is not open.
         return self._combiner.submit(job)
 
-    def _blindly(self, key: str, value: Any, call: str, right: Access, ttl: TTL = CLEAR) -> None:
-        write = self._blind(key, value, call, right, ttl)
+    def _blindly(self, key: str, value: Any, call: str, right: Access, ttl: TTL, op_id: str | None) -> None:
+        write = self._blind(key, value, call, right, ttl, op_id)
         reply = self._port.put(write, timeout=self.retry.deadline)
         self._blind_answer(key, reply)
 
@@ -439,7 +439,7 @@ class AsyncStateStore(BaseStateStore):
         See ``StateStore.set``.
         """
         if self.last_write:
-            await self._blindly(key, value, "set", Access.WRITE, ttl)
+            await self._blindly(key, value, "set", Access.WRITE, ttl, op_id)
             return
         await self._submit(self._value_job("set", key, value, ttl, op_id))
 
@@ -457,7 +457,7 @@ class AsyncStateStore(BaseStateStore):
         See ``StateStore.delete``.
         """
         if self.last_write and etag is NO_DEFAULT:
-            await self._blindly(key, DELETE, "delete", Access.REMOVE)
+            await self._blindly(key, DELETE, "delete", Access.REMOVE, CLEAR, op_id)
             return
         expected = None if etag is NO_DEFAULT else check_etag(etag, "delete")
         await self._submit(self._delete_job(key, expected, op_id))
@@ -465,8 +465,8 @@ class AsyncStateStore(BaseStateStore):
     async def _submit(self, job: Job) -> Any:
         return await self._combiner.submit(job)
 
-    async def _blindly(self, key: str, value: Any, call: str, right: Access, ttl: TTL = CLEAR) -> None:
-        write = self._blind(key, value, call, right, ttl)
+    async def _blindly(self, key: str, value: Any, call: str, right: Access, ttl: TTL, op_id: str | None) -> None:
+        write = self._blind(key, value, call, right, ttl, op_id)
         reply = await self._port.put(write, timeout=self.retry.deadline)
         self._blind_answer(key, reply)
 

@@ -111,9 +111,10 @@ class Access(enum.Flag):
 @dataclass(frozen=True, slots=True)
 class Row:
     """
-    What one read found in the store: its bytes and the store's own ETag; an empty ETag means the key is missing.
+    What one read found in the store: its bytes and the store's own ETag; without either the key is missing.
 
-    Dapr answers a missing key with empty data and an empty ETag; an empty value has an ETag.
+    Dapr answers a missing key with empty data and an empty ETag; an empty value has an ETag. A store without ETags
+    answers with the data alone.
     """
 
     data: bytes
@@ -121,7 +122,7 @@ class Row:
 
     @property
     def missing(self) -> bool:
-        return not self.etag
+        return not self.etag and not self.data
 
 
 MISSING_ROW: Final = Row(b"", "")

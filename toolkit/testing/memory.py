@@ -70,7 +70,9 @@ class MemoryWorld:
         What a read sees.
         """
         held = self._live(key)
-        return Row(held.data, held.etag) if held is not None else MISSING_ROW
+        if held is None:
+            return MISSING_ROW
+        return Row(held.data, held.etag if self.profile.etags else "")
 
     def put(self, write: Write) -> Reply:
         """
