@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import socket
 import socketserver
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Self
 
 import pytest
 
+from toolkit.testing.latency import latency
 from toolkit.testing.tcp import TcpProxy
 
 
@@ -22,6 +24,7 @@ class LineServer(socketserver.ThreadingTCPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 256
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
@@ -187,5 +190,28 @@ def test_no_server_is_a_broken_connection() -> None:
     """With nobody upstream a client is accepted and hears nothing but the end."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        with TcpProxy(taken.getsockname()[1]) as proxy, Client(proxy.port) as client:
-            assert outcome(client, b"a") == b"broken"
+        with TcpProxy(taken.getsockname()[1]) as proxy:
+            try:
+                with Client(proxy.port) as client:
+                    heard = outcome(client, b"a")
+            except ConnectionError:
+                heard = b"broken"
+    assert heard == b"broken"
+
+
+def test_a_latency_process_adds_its_time_and_ends(server: LineServer) -> None:
+    """A round trip takes twice the latency; after the block the port is closed."""
+    with latency(server.port, 0.05) as port, Client(port) as client:
+        started = time.perf_counter()
+        assert client.ask(b"a") == b"1"
+        took = time.perf_counter() - started
+    assert 0.095 < took < 2.0
+    with pytest.raises(ConnectionError):
+        Client(port)
+
+
+def test_a_latency_process_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure is an error here, not a hanging test."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError, match="did not start: it ended with code 1"), latency(1, 0.1) as port:
+        assert port
