@@ -8,6 +8,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -17,6 +18,7 @@ from tests.stores.reports import assert_as_profiled
 from toolkit.doctor import GrpcWire, Op, Report, examine
 from toolkit.doctor.evidence import write_if_asked
 from toolkit.sidecar import ServerUnavailable, Sidecar
+from toolkit.stores import Call, Verdict, classify, find
 from toolkit.testing import emulators
 from toolkit.testing._server import Server
 
@@ -26,13 +28,13 @@ NO_EXPIRY = {"expiry": "the emulator expires nothing"}
 
 
 @pytest.fixture
-def started() -> Iterator[Callable[[type[Server]], Any]]:
+def started() -> Iterator[Callable[[Callable[[], Server]], Any]]:
     """
     Start an emulator, or skip with what to install; ``OCC_REQUIRE_STORES=all`` makes that a failure.
     """
     with contextlib.ExitStack() as stack:
 
-        def start(kind: type[Server]) -> Any:
+        def start(kind: Callable[[], Server]) -> Any:
             try:
                 return stack.enter_context(kind())
             except ServerUnavailable as error:
@@ -95,6 +97,32 @@ def test_dynamodb(started: Callable[..., Any], probe: Callable[..., Report]) -> 
     report = probe(server.component("dynamo"), "moto 5.2.5, one request at a time")
     assert_as_profiled(report)
     assert "ignored" == report.facts["transaction-stale-delete"]
+
+
+def test_mongodb(started: Callable[..., Any], probe: Callable[..., Report]) -> None:
+    """
+    MongoDB on a stand-in with a replica set's greeting and transactions.
+    """
+    report = probe(
+        started(emulators.MongoServer).component("mongo"), "mongo-java-server 1.47.0 with additions"
+    )
+    assert_as_profiled(report)
+    assert "changed" == report.facts["dollar"]
+
+
+def test_mongodb_acknowledges_a_lost_commit(
+    started: Callable[..., Any], daprd: Callable[..., Sidecar]
+) -> None:
+    """
+    The component drops the error of a failed commit, so the OK of a transaction there proves nothing.
+    """
+    server = started(partial(emulators.MongoServer, lose_commits=True))
+    sidecar = daprd(components=[server.component("mongo")], app_id="live")
+    with grpc.insecure_channel(sidecar.grpc_endpoint) as channel:
+        wire = GrpcWire(channel, "mongo")
+        reply = wire.multi([Op("a", b"{}"), Op("b", b"{}")])
+        assert ("OK", False, False) == (reply.code, wire.get("a").present, wire.get("b").present)
+    assert Verdict.UNKNOWN == classify(find("state.mongodb"), Call.MULTI, reply.code, reply.text)
 
 
 def test_cockroachdb(started: Callable[..., Any], probe: Callable[..., Report]) -> None:

@@ -43,7 +43,7 @@ TITLES: Final[Mapping[str, str]] = MappingProxyType(
         "ttl-minus-one": "a TTL of -1",
         "ghost": "an expired key refuses a create",
         "binary": "bytes that are no text",
-        "dollar": "JSON with strings that begin with $",
+        "dollar": "a raw value that begins with $",
         "large-integer": "JSON integers above 2**53",
         "case-insensitive-keys": "keys ignore case",
         "bulk": "bulk read",

@@ -28,21 +28,24 @@ MONGODB: Final = Profile(
     ghosts=True,
     recreates=True,
     bulk_pays=True,
+    shows_ttl=True,
     mangles=frozenset({"binary", "dollar"}),
     lies=frozenset({Call.MULTI}),
     reads="as the readConcern of the component says; linearizable only with readConcern=linearizable or majority on "
     "one primary",
     multi_conflict_texts=("E11000",),
     retryable_texts=("WriteConflict",),
+    evidence="live",
     cautions=(
+        _EMULATED,
         (
             "Transactions need a replica set, and the component drops the error of a failed commit: the toolkit proves "
             "each by reading back."
         ),
         _RESURRECTION,
         (
-            "A value that begins with '$' is evaluated as an expression and bytes that are not UTF-8 are mangled: values "
-            "must be JSON objects without such strings at the top."
+            "A raw value that begins with '$' is evaluated as an expression and bytes that are not UTF-8 are mangled; the "
+            "JSON the toolkit writes is neither."
         ),
         "Expired documents linger for up to a minute and refuse a create: the toolkit sends no ttlInSeconds.",
         RESTORE,

@@ -94,8 +94,8 @@ class Profile:
         multi_ignores: Kinds of operations whose condition the store drops inside its own transactions.
         case_insensitive_keys: Keys that differ only in case are one key, with the usual collation.
         bulk_false_missing: A bulk get can report a key missing that is there; a single get must confirm it.
-        mangles: What does not come back as it was written: ``binary`` bytes that are not UTF-8, ``dollar`` JSON with
-            strings that begin with ``$``, ``large-integer`` JSON integers above 2**53.
+        mangles: What does not come back as it was written: ``binary`` bytes that are not UTF-8, ``dollar`` a raw
+            value that begins with ``$`` (no JSON does), ``large-integer`` JSON integers above 2**53.
         reads: What a read is guaranteed to see, in words.
         invalid_texts: Pieces of text that make an INTERNAL answer a refusal for good, nothing written.
         missing_texts: Pieces of text by which an INTERNAL answer to a read says that the key is missing.

@@ -1,8 +1,8 @@
 """
 Stand-ins for cloud stores, and servers few machines have, on free ports of loopback.
 
-They prove what the Dapr component does, not what the cloud service does. The programs come from npm and PyPI into a
-directory of their own (``OCC_EMULATORS``, by default ``.sidecar/emulators``)::
+They prove what the Dapr component does, not what the cloud service does. The programs come from npm, PyPI and Maven
+into a directory of their own (``OCC_EMULATORS``, by default ``.sidecar/emulators``)::
 
     python -m toolkit.testing.emulators install
 """
@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ from toolkit.testing.servers import MemcachedServer, PostgresServer
 
 NPM: Final = ("azurite@3.37.0", "@vercel/cosmosdb-server@1.0.1")
 PYPI: Final = ("moto[dynamodb]==5.2.5", "flask>=3,<4", "flask-cors>=6")
+MAVEN: Final = ("de.bwaldvogel", "mongo-java-server", "1.47.0")
 VARIABLE: Final = "OCC_EMULATORS"
 
 _TABLE: Final = "occ"
@@ -45,21 +47,37 @@ def directory() -> Path:
 
 def install() -> None:
     """
-    Fetch the programs from npm and PyPI, as they are pinned here.
+    Fetch the programs from npm, PyPI and Maven, as they are pinned here.
 
     Raises:
-        ServerUnavailable: npm is not installed.
+        ServerUnavailable: npm or mvn is not installed.
         subprocess.CalledProcessError: A registry did not deliver; its own words are on the terminal.
     """
-    npm = shutil.which("npm")
-    if npm is None:
-        raise ServerUnavailable("the emulators need npm; on Debian and Ubuntu: apt-get install npm")
+    npm, mvn = shutil.which("npm"), shutil.which("mvn")
+    if npm is None or mvn is None:
+        raise ServerUnavailable(
+            "the emulators need npm and mvn; on Debian and Ubuntu: apt-get install npm maven"
+        )
     place = directory()
     place.mkdir(parents=True, exist_ok=True)
     options = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(place)]
     subprocess.run([npm, "install", *options, *NPM], check=True)  # noqa: S603  our own pinned names
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(place / "python")]
     subprocess.run([*pip, *PYPI], check=True)  # noqa: S603  our own pinned names
+    (place / "pom.xml").write_text(_POM.format(*MAVEN), encoding="utf-8")
+    copy = [mvn, "-q", "dependency:copy-dependencies", f"-DoutputDirectory={place / 'java'}"]
+    subprocess.run(copy, check=True, cwd=place)  # noqa: S603  our own pinned names
+
+
+_POM: Final = """\
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>occ</groupId><artifactId>emulators</artifactId><version>1</version>
+  <dependencies>
+    <dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>
+  </dependencies>
+</project>
+"""
 
 
 class Emulator(Server):
@@ -272,6 +290,42 @@ run_simple(sys.argv[1], int(sys.argv[2]), DomainDispatcherApplication(create_bac
         return self._answers(self.port)
 
 
+class MongoServer(Emulator):
+    """
+    MongoDB as a replica set of one, played by mongo-java-server: what it lacks is in ``MongoStandIn.java``.
+
+    Args:
+        lose_commits: Roll every commit back and say so; Dapr's component answers OK all the same.
+    """
+
+    package = "default-jdk-headless"
+    programs = ("java",)
+    program = f"java/mongo-java-server-{MAVEN[2]}.jar"
+
+    def __init__(self, *, lose_commits: bool = False) -> None:
+        super().__init__()
+        self._options = ["lose-commits"] if lose_commits else []
+
+    @override
+    def component(self, name: str) -> dict[str, Any]:
+        url = f"mongodb://{self.host}:{self.port}/?replicaSet=rs0&directConnection=true"
+        return component(name, "state.mongodb", metadata={"connectionString": url})
+
+    @override
+    def _command(self) -> Sequence[str]:
+        jars = str(Path(self._programs["program"]).parent / "*")
+        source = str(Path(__file__).with_name("MongoStandIn.java"))
+        return [self._programs["java"], "-Xmx128m", "-cp", jars, source, str(self.port), *self._options]
+
+    @override
+    def _ready(self) -> bool:
+        try:
+            with socket.create_connection((self.host, self.port), timeout=2):
+                return True
+        except OSError:
+            return False
+
+
 class ZooKeeperServer(Server):
     """
     One ZooKeeper.
@@ -350,6 +404,7 @@ EMULATORS: Final[dict[str, type[Server]]] = {
     "cosmosdb": CosmosServer,
     "dynamodb": DynamoServer,
     "memcached": MemcachedServer,
+    "mongodb": MongoServer,
     "zookeeper": ZooKeeperServer,
 }
 
