@@ -4,14 +4,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
+import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
 
+from tests.sidecar.conftest import OCC
 from tests.sidecar.processes import command_line, left_over, using
 
 # Says which processes there are, then lives until somebody ends it.
@@ -283,3 +287,75 @@ class TestBrokenFiles:
         """
         done = occ("run", "--resources", "nowhere", "--", "true")
         assert (2, "occ run: nowhere: there is no such file or directory\n") == (done.returncode, done.stderr)
+
+
+def test_a_signal_while_the_sidecar_starts_ends_it_all(occ_environment, tmp_path):
+    """
+    The command is never started, and the half-started sidecar ends.
+    """
+    slow = tmp_path / "daprd"
+    slow.write_text(
+        '#!/bin/sh\ncase "$1" in --version) echo 1.18.2; exit ;; esac\necho started > started\nsleep 60\n'
+    )
+    slow.chmod(0o755)
+    os.mkfifo(tmp_path / "started")
+    command = [*OCC, "run", "--", sys.executable, "-c", "print('ran')"]
+    env = {**occ_environment, "OCC_DAPRD": str(slow)}
+    with subprocess.Popen(
+        command, env=env, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    ) as process:
+        (tmp_path / "started").read_text()
+        process.terminate()
+        assert b"" == process.communicate(timeout=30)[0]
+    assert 128 + signal.SIGTERM == process.returncode
+    assert set() == left_over(occ_environment["TMPDIR"])
+
+
+def test_ctrl_c_at_a_terminal_is_the_terminals_to_deliver(occ_environment, daprd_binaries, tmp_path):
+    """
+    At a terminal the command reads it, and gets Ctrl-C once; a command that goes on, as a prompt does, is let be.
+    """
+    program = """
+import signal, sys
+count = 0
+def hear(*_):
+    global count
+    count += 1
+    print(f"heard {count}", flush=True)
+signal.signal(signal.SIGINT, hear)
+print("listening", flush=True)
+line = sys.stdin.readline()
+print(f"read {line.strip()} after {count}", flush=True)
+raise SystemExit(5)
+"""
+    ours, theirs = os.openpty()
+    with os.fdopen(ours, "r+b", buffering=0) as terminal:
+        process = subprocess.Popen(
+            [*OCC, "run", "--", sys.executable, "-c", program],
+            env=occ_environment,
+            cwd=tmp_path,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - no threads here
+        )
+        os.close(theirs)
+        seen = until(terminal, b"listening")
+        terminal.write(b"\x03")
+        seen += until(terminal, b"heard 1")
+        terminal.write(b"hello\n")
+        seen += until(terminal, b"read hello after 1")
+        process.wait(30)
+    assert 5 == process.returncode, seen
+    assert set() == left_over(occ_environment["TMPDIR"])
+
+
+def until(terminal, words: bytes) -> bytes:
+    """
+    What the terminal shows up to these words.
+    """
+    seen = b""
+    while words not in seen:
+        seen += terminal.read(1024)
+    return seen

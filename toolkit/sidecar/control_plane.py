@@ -29,9 +29,16 @@ class ControlPlane:
     Entering starts both and waits until they are healthy; leaving ends them and removes their data.
     """
 
-    def __init__(self, *, binaries: Binaries | None = None, startup_timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        *,
+        binaries: Binaries | None = None,
+        startup_timeout: float = 30.0,
+        on_wait: Callable[[], None] | None = None,
+    ) -> None:
         self._binaries = binaries
         self._startup_timeout = startup_timeout
+        self._on_wait = on_wait
         self._stack = contextlib.ExitStack()
         self._placement_port = 0
         self._scheduler_port = 0
@@ -69,7 +76,9 @@ class ControlPlane:
             process = processes.start(name, line)
             ready = functools.partial(_healthy, health)
             try:
-                wait_until(ready, process, name=name, log=log, timeout=self._startup_timeout)
+                wait_until(
+                    ready, process, name=name, log=log, timeout=self._startup_timeout, on_wait=self._on_wait
+                )
             except ProcessStartError as error:
                 processes.stop(process, grace=2.0)
                 if attempt == PORT_ATTEMPTS or not PORT_TAKEN.search(error.log_tail):

@@ -210,14 +210,26 @@ def _popen(
 
 
 def wait_until(
-    ready: Callable[[], bool], process: subprocess.Popen[bytes], *, name: str, log: Path, timeout: float
+    ready: Callable[[], bool],
+    process: subprocess.Popen[bytes],
+    *,
+    name: str,
+    log: Path,
+    timeout: float,
+    on_wait: Callable[[], None] | None = None,
 ) -> None:
     """
     Poll until a started process answers; its end, or the timeout, is an error with the tail of its log.
+
+    ``on_wait`` is called before every look and may raise to give up.
     """
     deadline = time.monotonic() + timeout
     pause = 0.01
-    while not ready():
+    while True:
+        if on_wait is not None:
+            on_wait()
+        if ready():
+            return
         if process.poll() is not None:
             reason = f"{name} ended with code {process.returncode} while it was starting"
             raise ProcessStartError(reason, log_path=log, log_tail=tail(log))

@@ -42,17 +42,24 @@ class StartInterruptedError(SidecarError):
 
 class _Inbox:
     """
-    Signals that came for us, to be passed on to the command.
+    Signals that came for us: they give up a start, and are passed on to a running command.
+
+    They are only noted where they arrive. An exception from the handler could hit between the birth of a process and
+    its registration, and nobody would end it.
     """
 
     def __init__(self) -> None:
         self.waiting: list[int] = []
-        self.collecting = False
 
     def take(self, signum: int, _frame: FrameType | None) -> None:
         self.waiting.append(signum)
-        if not self.collecting:
-            raise StartInterruptedError(signum)
+
+    def check(self) -> None:
+        """
+        Give up the start when a signal came.
+        """
+        if self.waiting:
+            raise StartInterruptedError(self.waiting[0])
 
 
 @contextlib.contextmanager
@@ -62,8 +69,6 @@ def _signals() -> Generator[_Inbox]:
     try:
         yield inbox
     finally:
-        # From here on everything ends anyway, in bounded time; a second Ctrl-C must not cut that short.
-        inbox.collecting = True
         for signum, handler in before.items():
             signal.signal(signum, handler)
 
@@ -81,10 +86,11 @@ def run_command(command: Sequence[str], sidecar: Sidecar, say: Callable[[str], N
         say(f"{command[0]}: {'is not an executable file' if exists else 'command not found'}")
         return NOT_EXECUTABLE if exists else NOT_FOUND
     with _signals() as inbox:
+        sidecar.on_wait = inbox.check
         try:
             with sidecar:
+                inbox.check()
                 say(f"daprd is ready: gRPC {sidecar.grpc_endpoint}, HTTP {sidecar.http_endpoint}")
-                inbox.collecting = True
                 try:
                     return _Command(command, sidecar, inbox, say).run()
                 except OSError as error:
@@ -111,12 +117,17 @@ class _Command:
 
     def run(self) -> int:
         env = {**os.environ, **self._sidecar.environment}
+        self._inbox.check()
         watchdog = Watchdog()
         try:
             process = subprocess.Popen(  # noqa: S603 - what the user asked to run
                 self._command, env=env, process_group=0 if self._owns_group else None
             )
             watchdog.add(process.pid, group=self._owns_group)
+            if not self._owns_group:
+                # What came while the command was being born: nobody knows whether the terminal's reached it.
+                for signum in self._inbox.waiting:
+                    self._send(process, signum)
             try:
                 return self._wait(process)
             finally:

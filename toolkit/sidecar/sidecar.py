@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -77,6 +77,8 @@ class Sidecar:
         self.app_id = app_id
         self.app_port = app_port
         self.api_token = api_token
+        # Called again and again while something starts; it may raise to give up.
+        self.on_wait: Callable[[], None] | None = None
         self.grpc_port = 0
         self.http_port = 0
         self._components = tuple(components)
@@ -113,7 +115,9 @@ class Sidecar:
             self._directory = directory
             self._processes = stack.enter_context(ProcessSet(directory, logs=self._logs))
             if self._workflows and self._control_plane is None:
-                self._control_plane = stack.enter_context(ControlPlane(binaries=binaries))
+                self._control_plane = stack.enter_context(
+                    ControlPlane(binaries=binaries, on_wait=self.on_wait)
+                )
                 stack.callback(self._forget_control_plane)
             self._write_files(directory, (*checked.resources, *self._components))
             self._start_on_free_ports()
@@ -298,7 +302,14 @@ class Sidecar:
         owned = self._owned()
         process = self._process = owned.start("daprd", self._command(), env=self._environment_of_daprd())
         try:
-            wait_until(self.ready, process, name="daprd", log=self.log_path, timeout=self._startup_timeout)
+            wait_until(
+                self.ready,
+                process,
+                name="daprd",
+                log=self.log_path,
+                timeout=self._startup_timeout,
+                on_wait=self.on_wait,
+            )
         except BaseException:
             owned.stop(process, grace=2.0)
             raise
