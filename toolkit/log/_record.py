@@ -30,7 +30,7 @@ ABSENT: Final = "absent"
 
 # These take another form when keys are not logged as they are.
 _KEY_FIELDS: Final = frozenset(
-    {"key", "keys", "op_id", "base_etag", "base_etags", "seen_etag", "receipt", "actor_id"}
+    {"key", "keys", "op_id", "base_etag", "base_etags", "seen_etag", "incarnation", "receipt", "actor_id"}
 )
 _SCALARS: Final = (str, int, float, bool)
 
