@@ -1,16 +1,16 @@
 """
-``occ inspect``, ``strip``, ``repair`` and ``sweep`` on real rows behind a real sidecar.
+``occ inspect``, ``strip`` and ``sweep`` on real rows behind a real sidecar, and mistakes at all of them.
 """
 
 from __future__ import annotations
 
 import json
-import uuid
 from functools import partial
 
 import pytest
 from typer.testing import CliRunner
 
+from tests.cli.keys import inspected, now, occ, on_sqlite, raw
 from toolkit import StateStore
 from toolkit.cli import app
 from toolkit.cli._upkeep import plan_sweep
@@ -19,63 +19,13 @@ from toolkit.core.records import Record, dump, tx_key
 from toolkit.core.stamp import Slot, Stamp
 from toolkit.core.stamp import dump as dump_stamp
 from toolkit.core.value import digest
-from toolkit.dapr.address import Token, address_of
-from toolkit.dapr.port import GrpcPort
 from toolkit.stores import find
 
 SQLITE = find("state.sqlite", "v1")
 HOUR = 3600.0
 
 
-@pytest.fixture
-def at(live_named, monkeypatch):
-    """
-    The shared sidecar, found through the environment as a user's shell has it.
-    """
-    live = live_named("sqlite")
-    monkeypatch.setenv("DAPR_GRPC_ENDPOINT", live.address)
-    monkeypatch.delenv("DAPR_API_TOKEN", raising=False)
-    return live
-
-
-@pytest.fixture
-def key():
-    return f"k-{uuid.uuid4().hex[:10]}"
-
-
-@pytest.fixture
-def store(at):
-    with StateStore(at.name) as store:
-        yield store
-
-
-def occ(*arguments, answer=None):
-    return CliRunner().invoke(app, [*arguments], input=answer)
-
-
-def on_sqlite(command, *arguments, **options):
-    return occ(command, *arguments, "--store", "sqlite", **options)
-
-
-def inspected(*arguments):
-    return json.loads(on_sqlite("inspect", *arguments, "--json").stdout)
-
-
-def raw(live, key, *, put=None):
-    """
-    The row as a plain writer sees it, after writing it when there is something to put.
-    """
-    port = GrpcPort(live.name, address_of(live.address), Token())
-    port.connect(5)
-    try:
-        if put is not None:
-            assert port.put(Write(key, put), timeout=5).ok
-        return port.get(key, strong=True, timeout=5)
-    finally:
-        port.close()
-
-
-# -- inspect -----------------------------------------------------------------------------------------------------------
+# -- inspect -------------------------------------------------------------------------------------------------------------
 
 
 def test_inspect_decodes_the_stamp(store, key):
@@ -139,7 +89,7 @@ def test_inspect_shows_a_transaction_under_way(at, key):
     assert "transaction" in on_sqlite("inspect", key).stdout
 
 
-# -- strip -------------------------------------------------------------------------------------------------------------
+# -- strip ---------------------------------------------------------------------------------------------------------------
 
 
 def test_strip_leaves_the_plain_value(at, store, key):
@@ -203,44 +153,7 @@ def test_strip_refuses_what_is_not_its_business(at, key):
     assert on_sqlite("strip", f"{key}-none", "--yes").exit_code == 1
 
 
-# -- repair ------------------------------------------------------------------------------------------------------------
-
-
-def test_repair_gives_a_corrupt_stamp_a_successor(at, store, key):
-    """
-    The value reads again, and counts as one version until somebody changes it.
-    """
-    raw(at, key, put=b'{"n":1,"_occ":{"f":1,"v":7}}')
-    asked = on_sqlite("repair", key, answer="n\n")
-    assert asked.exit_code == 2
-    assert on_sqlite("repair", key, "--yes").exit_code == 0
-    assert ("stamped", {"n": 1}) == (inspected(key)["state"], store.get(key))
-    etag = store.read(key).etag
-    store.update(key, lambda value: value)
-    assert etag == store.read(key).etag
-
-
-def test_repair_keeps_a_tombstone_one(at, store, key):
-    """
-    A deleted key does not come back as an empty object.
-    """
-    raw(at, key, put=b'{"_occ":{"f":1,"gone":1}}')
-    assert on_sqlite("repair", key, "--yes").exit_code == 0
-    assert (None, "tombstone") == (store.get(key), inspected(key)["state"])
-
-
-def test_repair_has_limits(at, store, key):
-    """
-    A healthy key needs none, a missing one is said to be missing.
-    """
-    store.set(key, {"n": 1})
-    before = raw(at, key)
-    healthy = on_sqlite("repair", key, "--yes")
-    assert (0, before) == (healthy.exit_code, raw(at, key))
-    assert on_sqlite("repair", f"{key}-none", "--yes").exit_code == 1
-
-
-# -- sweep -------------------------------------------------------------------------------------------------------------
+# -- sweep ---------------------------------------------------------------------------------------------------------------
 
 
 def test_sweep_keeps_what_is_young(at, store, key):
@@ -302,13 +215,7 @@ def test_sweep_takes_finished_records_only(done, age, removed):
     assert removed == (plan.write is not None)
 
 
-def now():
-    import time
-
-    return time.time()
-
-
-# -- mistakes ----------------------------------------------------------------------------------------------------------
+# -- mistakes ------------------------------------------------------------------------------------------------------------
 
 COMMANDS = ("inspect", "strip", "repair", "sweep")
 

@@ -40,6 +40,7 @@ class Shelf:
     store: str
     port: Any
     profile: Profile
+    address: str | None = None
 
     def read(self, key: str) -> Row:
         """
@@ -72,7 +73,7 @@ def open_shelf(store: str, address: str | None) -> Generator[Shelf]:
     port = GrpcPort(store, address_of(address), Token())
     component = port.connect(_CONNECT)
     try:
-        yield Shelf(store, port, find(component.type, component.version))
+        yield Shelf(store, port, find(component.type, component.version), address)
     finally:
         port.close()
 
@@ -85,11 +86,13 @@ class Plan:
     Attributes:
         says: What happens, or why nothing does; follows the key's name.
         refused: Nothing is done although it was asked for.
+        settles: A transaction is to be decided and finished.
     """
 
     says: str
     write: Write | None = None
     refused: bool = False
+    settles: bool = False
 
 
 Planner = Callable[[str, Row, Profile], Plan]
@@ -191,11 +194,13 @@ def _remains(stamp: Any) -> dict[str, Any]:
 
 def plan_repair(key: str, row: Row, profile: Profile) -> Plan:
     """
-    Give a value whose stamp is corrupt a fresh one.
+    Give a value whose stamp is corrupt a fresh one; have a transaction finished.
     """
     if (no := _not_ours(key, row)) is not None:
         return no
     seen, raw, why = understand(key, row)
+    if seen is not None and (intent := intent_of(seen)) is not None:
+        return Plan(f"is in the middle of transaction {intent.tx}: it is decided and finished", settles=True)
     if seen is not None:
         return Plan("has no corrupt stamp: nothing to repair")
     if raw is None:

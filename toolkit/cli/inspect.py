@@ -8,14 +8,14 @@ import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from toolkit.errors import InvalidKeyError, SidecarUnavailableError, StateError, UnknownStoreError
 
 if TYPE_CHECKING:
-    from toolkit.cli._upkeep import Planner, Shelf
+    from toolkit.cli._upkeep import Plan, Planner, Shelf
 
 FINE, FAILED, USAGE = 0, 1, 2
 
@@ -28,8 +28,8 @@ STRIP_EPILOG: Final = (
     "no such store, or you said no."
 )
 REPAIR_EPILOG: Final = (
-    "Example: occ repair user-1. Exit code 0: no stamp is corrupt any more; 1: a key cannot be repaired; 2: no sidecar "
-    "or no such store, or you said no."
+    "Example: occ repair user-1, or occ repair --from-log conflicts.jsonl. Exit code 0: all is well; 1: a key cannot be repaired (yet); 2: no sidecar or no such "
+    "store, or you said no."
 )
 SWEEP_EPILOG: Final = (
     "Example: occ sweep cart-1 cart-2 --life 3600. Exit code 0: done, kept keys included; 1: a key cannot be read; 2: "
@@ -92,17 +92,49 @@ def strip(keys: _Keys, *, store: _Store = "statestore", address: _Address = None
         raise typer.Exit(_carry_out("strip", shelf, keys, plan_strip, None if yes else question))
 
 
-def repair(keys: _Keys, *, store: _Store = "statestore", address: _Address = None, yes: _Yes = False) -> None:
+def repair(
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY...", help="Keys, as the application calls them: without its app id."),
+    ] = None,
+    *,
+    from_log: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from-log",
+            metavar="FILE",
+            help="Take the keys that a conflict log names as unclear, unreadable or held by a transaction; may be repeated.",
+        ),
+    ] = None,
+    store: _Store = "statestore",
+    address: _Address = None,
+    yes: _Yes = False,
+) -> None:
     """
-    Give values whose stamp is corrupt a fresh one; the visible members stay as they are.
-    """
-    from toolkit.cli._upkeep import plan_repair
+    Mend keys: a corrupt stamp is replaced, a transaction whose process died is decided and finished.
 
-    question = (
-        "Replace the corrupt stamps? What they knew (operation ids, expiry) cannot be read and is lost."
-    )
+    The visible members of a value with a corrupt stamp stay as they are. A transaction that has not committed by the end
+    of its lease is aborted; one that has is carried out on all its keys.
+    """
+    from toolkit.cli._settle import keys_in_trouble
+    from toolkit.cli._upkeep import plan_repair
+    from toolkit.review.reading import InputError
+
+    wanted = list(keys or ())
+    try:
+        wanted += keys_in_trouble(from_log, store) if from_log else []
+    except InputError as error:
+        _say("repair", str(error))
+        raise typer.Exit(USAGE) from None
+    if not wanted:
+        _say(
+            "repair",
+            "the log names no key in trouble" if from_log else "name a KEY, or a log with --from-log FILE",
+        )
+        raise typer.Exit(FINE if from_log else USAGE)
+    question = "Mend them? What a corrupt stamp knew (operation ids, expiry) cannot be read and is lost."
     with _opened("repair", store, address) as shelf:
-        raise typer.Exit(_carry_out("repair", shelf, keys, plan_repair, None if yes else question))
+        raise typer.Exit(_carry_out("repair", shelf, wanted, plan_repair, None if yes else question))
 
 
 def sweep(
@@ -164,9 +196,9 @@ def _carry_out(command: str, shelf: Shelf, keys: list[str], planner: Planner, qu
     from toolkit.cli._show import clean
     from toolkit.cli._upkeep import carry_out
 
-    wanted: list[Any] = list(dict.fromkeys(keys))
+    wanted: list[str] = list(dict.fromkeys(keys))
     plans = {key: planner(key, shelf.read(key), shelf.profile) for key in wanted}
-    open_ = [key for key in wanted if plans[key].write is not None]
+    open_ = [key for key in wanted if plans[key].write is not None or plans[key].settles]
     if question is not None and open_:
         for key in wanted:
             typer.echo(f"{clean(key)} {clean(plans[key].says)}", err=True)
@@ -175,7 +207,17 @@ def _carry_out(command: str, shelf: Shelf, keys: list[str], planner: Planner, qu
             return USAGE
     refused = False
     for key in wanted:
-        plan = carry_out(shelf, key, planner) if key in open_ else plans[key]
+        plan = plans[key]
+        if plan.settles:
+            plan = _settle(shelf, key)
+        elif plan.write is not None:
+            plan = carry_out(shelf, key, planner)
         refused = refused or plan.refused
         typer.echo(f"{clean(key)} {clean(plan.says)}")
     return FAILED if refused else FINE
+
+
+def _settle(shelf: Shelf, key: str) -> Plan:
+    from toolkit.cli._settle import settle
+
+    return settle(shelf, key)
