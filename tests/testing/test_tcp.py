@@ -4,6 +4,7 @@ The TCP proxy passes bytes, and breaks connections where it is told to.
 
 from __future__ import annotations
 
+import base64
 import socket
 import socketserver
 import sys
@@ -123,6 +124,20 @@ def test_a_cut_can_be_repeated_and_chosen_by_a_function(server: LineServer, prox
         with Client(proxy.port) as client:
             answers.append(client.ask(line))
     assert answers == [b"1", b"", b"", b"4"]
+
+
+@pytest.mark.parametrize("before", [b"", b"x", b"xy"])
+@pytest.mark.parametrize("after", [b"", b"z", b"zz"])
+def test_a_cut_finds_bytes_in_base64_too(
+    server: LineServer, proxy: TcpProxy, before: bytes, after: bytes
+) -> None:
+    """Wherever in an encoded value they stand; other values pass."""
+    proxy.cut_after(b"order-4711")
+    with Client(proxy.port) as client:
+        answers = [
+            client.ask(base64.b64encode(before + name + after)) for name in (b"order-0815", b"order-4711")
+        ]
+    assert (answers, dict(proxy.faults)) == ([b"1", b""], {"cut": 1})
 
 
 def test_a_reset_loses_the_request(server: LineServer, proxy: TcpProxy) -> None:
