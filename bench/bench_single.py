@@ -1,7 +1,8 @@
 """
 What one uncontended ``update`` costs, beside the same two raw calls and beside the Dapr SDK; both colours.
 
-The sides take turns, one operation each in a changing order, so that whatever disturbs the machine disturbs all of them.
+The sides take turns, a few operations each in a changing order, so that whatever disturbs the machine disturbs all of
+them, and each runs as warm as a program that does just this.
 Every side reads one key and writes it back with its ETag; the rows are of one size, the stamp included.
 """
 
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from toolkit.log import emit, log_to
 from toolkit.sidecar import Sidecar, component
 
 VALUE = {"name": "Ada", "orders": [{"id": number, "total": 9.5 * number} for number in range(8)], "n": 0}
+# Operations of one side in a row, and those before them that do not count.
+TURN, WARM_UP = 20, 5
 TARGETS = {"raw": 1.10, "sdk": 1.0, "import_ms": 150.0, "line_us": 15.0}
 
 
@@ -70,19 +73,27 @@ def sync_sides(store: str, sidecar: Sidecar, stack: ExitStack) -> dict[str, Call
     return {"raw": raw, "toolkit": lambda: toolkit.update("bench-toolkit", bump), "sdk": sdk}
 
 
-def alternate(sides: dict[str, Callable[[], object]], rounds: int, seed: int) -> dict[str, list[float]]:
+def turns(names: list[str], rounds: int, seed: int) -> Iterator[tuple[str, bool]]:
     """
-    Time each side once a round, in an order drawn anew; a tenth more rounds first, to warm up.
+    Whose turn it is, operation by operation, and whether it counts: the first of each turn only warm up.
     """
-    order, drawn = list(sides), random.Random(seed)
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(-(rounds // 10), rounds):
+    drawn, order = random.Random(seed), list(names)
+    for _ in range(rounds // TURN):
         drawn.shuffle(order)
         for name in order:
-            began = time.perf_counter()
-            sides[name]()
-            if number >= 0:
-                times[name].append(time.perf_counter() - began)
+            yield from ((name, number >= WARM_UP) for number in range(WARM_UP + TURN))
+
+
+def alternate(sides: dict[str, Callable[[], object]], rounds: int, seed: int) -> dict[str, list[float]]:
+    """
+    Time every operation of each side.
+    """
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for name, counts in turns(list(sides), rounds, seed):
+        began = time.perf_counter()
+        sides[name]()
+        if counts:
+            times[name].append(time.perf_counter() - began)
     return times
 
 
@@ -131,15 +142,12 @@ async def async_times(store: str, sidecar: Sidecar, rounds: int, seed: int) -> d
 async def alternate_async(
     sides: dict[str, Callable[[], Awaitable[object]]], rounds: int, seed: int
 ) -> dict[str, list[float]]:
-    order, drawn = list(sides), random.Random(seed)
     times: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(-(rounds // 10), rounds):
-        drawn.shuffle(order)
-        for name in order:
-            began = time.perf_counter()
-            await sides[name]()
-            if number >= 0:
-                times[name].append(time.perf_counter() - began)
+    for name, counts in turns(list(sides), rounds, seed):
+        began = time.perf_counter()
+        await sides[name]()
+        if counts:
+            times[name].append(time.perf_counter() - began)
     return times
 
 

@@ -41,6 +41,12 @@ def _mount_demo() -> None:
     app.command("demo", epilog=demo.EPILOG)(demo.demo)
 
 
+def _mount_doctor() -> None:
+    from toolkit.cli import doctor
+
+    app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
+
+
 def _mount_keys() -> None:
     from toolkit.cli import inspect as keys
 
@@ -52,6 +58,7 @@ def _mount_keys() -> None:
 
 _mount_run()
 _mount_demo()
+_mount_doctor()
 _mount_keys()
 _mount_log()
 
