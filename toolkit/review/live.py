@@ -10,11 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Final
 
-import msgspec
-
 from toolkit.review.answers import Row, footer, number, share
 from toolkit.review.join import WinnerJoin
-from toolkit.review.reading import CHUNK, MAX_LINE, Intake, classify
+from toolkit.review.reading import CHUNK, MAX_LINE, UNREADABLE, Intake, classify
 from toolkit.review.records import DECODER, Committed, Conflict, GaveUp, Record
 from toolkit.review.tally import KeyTally
 
@@ -160,7 +158,7 @@ class LiveView:
             for line in tail.lines():
                 try:
                     record = self._decode(line)
-                except (msgspec.DecodeError, RecursionError):
+                except UNREADABLE:
                     classify(line, self.intake)
                     continue
                 self.intake.lines += 1

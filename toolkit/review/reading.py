@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import glob
 import gzip
-import io
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,8 @@ from toolkit.review.records import EVENT_NAMES
 CHUNK: Final = 128 * 1024
 MAX_LINE: Final = 1024 * 1024
 STDIN: Final = "-"
+# What decoding a line that is no record can raise.
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _IN_DIRECTORY: Final = ("*.jsonl", "*.jsonl.*", "*.log", "*.log.*", "*.ndjson", "*.json")
 
 
@@ -81,7 +82,7 @@ def classify(line: bytes, intake: Intake) -> None:
         probe = _PROBE.decode(line)
     except msgspec.ValidationError:
         intake.foreign += 1
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         # Text that never was JSON is another program's line; a JSON object cut short is torn.
         if line.lstrip()[:1] == b"{":
             intake.torn += 1
@@ -125,28 +126,31 @@ def expand(names: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def open_binary(name: str) -> IO[bytes]:
+def open_binary(name: str) -> tuple[IO[bytes], tuple[type[Exception], ...]]:
     """
     Open one file for reading bytes, decompressing by what it contains rather than by its name.
+
+    Answers the file and what reading it can raise.
 
     Raises:
         OSError: It cannot be opened.
         InputError: It needs a library that is not installed.
     """
     if name == STDIN:
-        return sys.stdin.buffer
+        return sys.stdin.buffer, (OSError,)
     raw = Path(name).open("rb")  # noqa: SIM115 - the caller closes it
     head = raw.read(4) if raw.seekable() else b""
     if head:
         raw.seek(0)
     if head[:2] == b"\x1f\x8b":
-        return cast("IO[bytes]", gzip.open(raw))
+        raw.close()
+        return cast("IO[bytes]", gzip.open(name)), (EOFError, OSError, zlib.error)
     if head == b"\x28\xb5\x2f\xfd":
         return _open_zstd(raw, name)
-    return raw
+    return raw, (OSError,)
 
 
-def _open_zstd(raw: IO[bytes], name: str) -> IO[bytes]:
+def _open_zstd(raw: IO[bytes], name: str) -> tuple[IO[bytes], tuple[type[Exception], ...]]:
     try:
         import zstandard
     except ImportError:
@@ -154,7 +158,8 @@ def _open_zstd(raw: IO[bytes], name: str) -> IO[bytes]:
         raise InputError(
             f"{name} is compressed with zstd: pip install zstandard, or unpack it first"
         ) from None
-    return cast("IO[bytes]", io.BufferedReader(cast("Any", zstandard.ZstdDecompressor().stream_reader(raw))))
+    reader = cast("IO[bytes]", zstandard.ZstdDecompressor().stream_reader(raw, closefd=True))
+    return reader, (OSError, zstandard.ZstdError)
 
 
 class Source:
@@ -164,7 +169,7 @@ class Source:
 
     def __init__(self, name: str, intake: Intake, *, start: int = 0, stop: int | None = None) -> None:
         self.name, self._intake = name, intake
-        self._file = open_binary(name)
+        self._file, self._broken = open_binary(name)
         self._left = None if stop is None else stop - start
         if start:
             self._file.seek(start)
@@ -193,13 +198,20 @@ class Source:
                 carry, skipping = b"", True
         if carry:
             yield carry
-        self._file.close()
+        self.close()
+
+    def close(self) -> None:
+        """
+        Close the file; standard input stays open.
+        """
+        if self.name != STDIN:
+            self._file.close()
 
     def _read(self) -> bytes:
         size = CHUNK if self._left is None else min(CHUNK, self._left)
         try:
             chunk = self._file.read(size)
-        except (EOFError, OSError, zlib.error) as error:
+        except self._broken as error:
             self._intake.problems.append(
                 f"{self.name}: {str(error) or 'ends in the middle'}; read up to there"
             )
@@ -219,7 +231,7 @@ def first_time(block: bytes) -> str:
         line, begin = (block[begin:], len(block)) if end < 0 else (block[begin:end], end + 1)
         try:
             when = _WHEN.decode(line).timestamp
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             continue
         if when:
             return when
@@ -269,7 +281,7 @@ class Decoding:
         if not self._dirty:
             try:
                 return self._decoder.decode_lines(block)
-            except (msgspec.DecodeError, RecursionError):
+            except UNREADABLE:
                 # Which line it was is found out below.
                 self._dirty = True
         return self.one_by_one(block, self._decoder.decode)
@@ -283,7 +295,7 @@ class Decoding:
         for line in block.split(b"\n"):
             try:
                 found.append(decode(line))
-            except (msgspec.DecodeError, RecursionError):
+            except UNREADABLE:
                 if line:
                     self._dirty = True
                     classify(line, self._intake)

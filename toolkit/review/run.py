@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Protocol, TypeVar
 
 from toolkit.review.axis import seconds_of
@@ -51,7 +51,9 @@ def pour(
     """
     decode = None if query is None or query == Query() else query.decoder()
     sources = open_sources(expand(files), consumer.intake)
-    with _no_collection():
+    with _no_collection(), ExitStack() as opened:
+        for source in sources:
+            opened.callback(source.close)
         for when, block in merged(sources):
             consumer.advance(seconds_of(when) if when else None)
             consumer.feed(block, decode)

@@ -55,6 +55,10 @@ class Workload:
 class Truth:
     """
     What really happened.
+
+    Attributes:
+        pairs: Losers with the writer whose value they found, which is what a stamp names.
+        direct: Losers with the writer that first invalidated their version, which is what a race names.
     """
 
     committed: int = 0
@@ -65,6 +69,7 @@ class Truth:
     losses: Counter[str] = field(default_factory=Counter[str])
     lost_s_by_key: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     pairs: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    direct: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     won_at: Counter[int] = field(default_factory=Counter[int])
     lost_at: Counter[int] = field(default_factory=Counter[int])
 
@@ -119,6 +124,7 @@ class _Key:
     version: int = 0
     writer: str = ""
     write_id: str = ""
+    writers: list[str] = field(default_factory=list[str])
 
 
 def names(count: int, skew: float) -> tuple[list[str], list[float]]:
@@ -181,6 +187,7 @@ class Simulation:
             state.version += 1
             self._writes += 1
             state.writer = "" if call.outside else f"worker-{call.writer}"
+            state.writers.append(state.writer)
             state.write_id = "" if call.outside else f"{call.writer:016x}-{self._writes:x}"
             if call.outside:
                 return None
@@ -205,6 +212,7 @@ class Simulation:
             truth.lost_s_by_key[call.key] += cost
             truth.lost_at[call.attempt] += 1
             truth.pairs[f"worker-{call.writer}", state.writer or "(outside the toolkit)"] += 1
+            truth.direct[f"worker-{call.writer}", state.writers[call.base] or "(not logged)"] += 1
         call.lost_s += cost
         last = call.attempt >= work.max_attempts
         wait = 0.0 if last else self._random.uniform(0, work.backoff_s * 2 ** min(call.attempt, 8))

@@ -11,7 +11,7 @@ import msgspec
 
 from toolkit.review.answers import footer
 from toolkit.review.axis import seconds_of
-from toolkit.review.reading import Intake, classify, expand, merged, open_sources
+from toolkit.review.reading import UNREADABLE, Intake, Source, classify, expand, merged, open_sources
 from toolkit.review.records import EVENT_NAMES
 
 Fields = dict[str, Any]
@@ -31,7 +31,16 @@ def scan(files: Sequence[str], intake: Intake, wanted: Callable[[bytes], bool]) 
 
     The test on the raw line is a cheap sieve; what passes is checked again by the caller.
     """
-    for _, block in merged(open_sources(expand(files), intake)):
+    sources = open_sources(expand(files), intake)
+    try:
+        yield from _scan(sources, intake, wanted)
+    finally:
+        for source in sources:
+            source.close()
+
+
+def _scan(sources: Sequence[Source], intake: Intake, wanted: Callable[[bytes], bool]) -> Iterator[Fields]:
+    for _, block in merged(sources):
         for line in block.split(b"\n"):
             if not wanted(line):
                 if line:
@@ -39,7 +48,7 @@ def scan(files: Sequence[str], intake: Intake, wanted: Callable[[bytes], bool]) 
                 continue
             try:
                 fields = _LOOSE.decode(line)
-            except (msgspec.DecodeError, RecursionError):
+            except UNREADABLE:
                 classify(line, intake)
                 continue
             intake.lines += 1
