@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -32,7 +33,7 @@ from toolkit.sidecar import Sidecar, component
 VALUE = {"name": "Ada", "orders": [{"id": number, "total": 9.5 * number} for number in range(8)], "n": 0}
 # Operations of one side in a row, and those before them that do not count.
 TURN, WARM_UP = 20, 5
-TARGETS = {"raw": 1.10, "sdk": 1.0, "import_ms": 150.0, "line_us": 15.0}
+TARGETS = {"op_id": 1.05, "stamp": 200, "raw": 1.10, "sdk": 1.0, "import_ms": 150.0, "line_us": 15.0}
 
 
 def bump(value: dict[str, Any]) -> dict[str, Any]:
@@ -71,6 +72,38 @@ def sync_sides(store: str, sidecar: Sidecar, stack: ExitStack) -> dict[str, Call
         client.save_state(store, "bench-sdk", json.dumps(bump(json.loads(state.data))), etag=state.etag)
 
     return {"raw": raw, "toolkit": lambda: toolkit.update("bench-toolkit", bump), "sdk": sdk}
+
+
+def op_id_sides(store: StateStore) -> dict[str, Callable[[], object]]:
+    """
+    ``update`` with and without an operation id; each key gets sixteen updates, so its ring never holds more ids.
+    """
+    plain, named = itertools.count(), itertools.count()
+
+    def without() -> object:
+        return store.update(f"bench-plain-{next(plain) // 16}", bump, default=VALUE)
+
+    def with_id() -> object:
+        number = next(named)
+        return store.update(f"bench-named-{number // 16}", bump, default=VALUE, op_id=f"message-{number}")
+
+    return {"without op_id": without, "with op_id": with_id}
+
+
+def op_id_rows(address: str, rounds: int, seed: int) -> list[Row]:
+    """
+    What an operation id costs, and how large the stamp of a key with one writer and no ids is.
+    """
+    with StateStore("sqlite", address=address) as store:
+        times = alternate(op_id_sides(store), rounds, seed)
+        store.set("bench-stamp", VALUE)
+        stored = json.loads(store._port.get("bench-stamp", strong=True, timeout=5).data)  # noqa: SLF001 - the bytes
+    ratio = statistics.median(times["with op_id"]) / statistics.median(times["without op_id"])
+    size = len(json.dumps(stored["_occ"], separators=(",", ":"))) + len(',"_occ":')
+    return [
+        Row("update with op_id / without, up to 16 ids", round(ratio, 3), "ratio", TARGETS["op_id"]),
+        Row("stamp, one writer and no ids", size, "bytes", TARGETS["stamp"]),
+    ]
 
 
 def turns(names: list[str], rounds: int, seed: int) -> Iterator[tuple[str, bool]]:
@@ -222,6 +255,7 @@ def main() -> int:
             rows += ratio_rows(f"{store}, sync", found)
             found = asyncio.run(async_times(store, sidecar, options.rounds, options.seed))
             rows += ratio_rows(f"{store}, asyncio", found)
+        rows += op_id_rows(sidecar.grpc_endpoint, options.rounds, options.seed)
     # The least of several runs: a busy machine only ever adds to what does not wait for anything.
     rows.append(Row("import toolkit", round(1e3 * min(import_times(9)), 1), "ms", TARGETS["import_ms"]))
     rows.append(
