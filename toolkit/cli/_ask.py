@@ -156,7 +156,7 @@ def asking(*without: str, limit: int = 20) -> Callable[[Callable[..., int | None
         @functools.wraps(command)
         def run(**given: Any) -> None:
             values = {name: given.pop(name, _COMMON[name][1]) for name in _COMMON}
-            files = given.pop("files", ())
+            files = () if "files" in without else given.pop("files")
             try:
                 code = command(ask_of(values, files), **given)
             except (InputError, OSError) as error:

@@ -115,10 +115,11 @@ class Printer:
         """
         Print the rows under *root* of an answer, or all of it as JSON.
         """
-        rows: list[Row] = found[root]
         if self.form == "json":
             typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
-        elif self.form == "jsonl":
+            return
+        rows: list[Row] = found[root]
+        if self.form == "jsonl":
             for row in rows:
                 typer.echo(json.dumps(row, ensure_ascii=False))
         elif self.form == "csv":

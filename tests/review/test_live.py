@@ -1,0 +1,117 @@
+"""
+Following growing files, by hand-fed clocks: no sleep, no thread.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.review.conftest import failed, lost, won
+from toolkit.review.live import LiveView
+
+
+def append(path: Path, *lines: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+
+
+def test_only_what_comes_is_read(tmp_path: Path):
+    """
+    A file is followed from its end unless asked from the start.
+    """
+    path = tmp_path / "occ.jsonl"
+    append(path, lost(1))
+    end, start = LiveView([str(path)]), LiveView([str(path)], from_start=True)
+    assert (end.poll(100.0), start.poll(100.0)) == (0, 1)
+    append(path, lost(2))
+    assert (end.poll(101.0), start.poll(101.0)) == (1, 1)
+    end.close()
+    start.close()
+
+
+def test_rotation_loses_no_line(tmp_path: Path):
+    """
+    Lines at the end of the old file and at the beginning of the new one are both read.
+    """
+    path = tmp_path / "occ.jsonl"
+    append(path, lost(1))
+    view = LiveView([str(path)], from_start=True)
+    view.poll(100.0)
+    append(path, lost(2))
+    path.rename(tmp_path / "occ.jsonl.1")
+    append(path, lost(3), lost(4))
+    assert sum(view.poll(100.0 + n) for n in range(3)) == 3
+    append(path, lost(5))
+    assert view.poll(104.0) == 1
+    view.close()
+
+
+def test_truncation_starts_again(tmp_path: Path):
+    """
+    A file that was cut short in place is read from its beginning.
+    """
+    path = tmp_path / "occ.jsonl"
+    append(path, lost(1), lost(2))
+    view = LiveView([str(path)], from_start=True)
+    view.poll(100.0)
+    path.write_text("")
+    view.poll(101.0)
+    append(path, lost(3))
+    assert view.poll(102.0) == 1
+    view.close()
+
+
+def test_half_a_line_waits_for_the_rest(tmp_path: Path):
+    """
+    A torn last line is normal in a live file: it is read when it is whole.
+    """
+    path = tmp_path / "occ.jsonl"
+    raw = json.dumps(lost(1)) + "\n"
+    path.write_text(raw[:40])
+    view = LiveView([str(path)], from_start=True)
+    assert view.poll(100.0) == 0
+    with path.open("a") as file:
+        file.write(raw[40:])
+    assert view.poll(101.0) == 1
+    assert view.intake.torn == 0
+    view.close()
+
+
+def test_a_file_may_come_later(tmp_path: Path):
+    """
+    A file that is not there yet is waited for, and a new process's file is taken in.
+    """
+    view = LiveView([str(tmp_path / "a")])
+    assert view.poll(100.0) == 0
+    append(tmp_path / "a", lost(1))
+    append(tmp_path / "b", won(1))
+    view.follow(str(tmp_path / "b"))
+    assert view.poll(101.0) == 2
+    view.close()
+
+
+def test_the_window_slides(tmp_path: Path):
+    """
+    What is older than the window is not counted; losers get their winners as these arrive.
+    """
+    path = tmp_path / "occ.jsonl"
+    view = LiveView([str(path)], window=10)
+    append(path, lost(1, key="old"))
+    view.poll(100.0)
+    append(
+        path,
+        lost(2, key="hot", winner="aa-1"),
+        won(2, key="hot", writer="rival", write_id="aa-1"),
+        failed(3, key="hot", attempt=4),
+    )
+    view.poll(115.0)
+    now = view.snapshot(115.0)
+    assert [(row["key"], row["lost"], row["won"], row["gave_up"]) for row in now["keys"]] == [
+        ("hot", 1, 1, 1)
+    ]
+    assert (now["conflicts"], now["commits"], now["gave_up"]) == (1, 1, 1)
+    assert now["recent"][-1]["winner"] == "rival"
+    assert now["failures"][-1]["attempts"] == 4
+    view.close()
