@@ -239,3 +239,17 @@ def test_a_sampled_log_says_so(tmp_path: Path):
     text = occ("summary", path).stdout
     assert "down to 10 % of races kept" in text
     assert "4 lines could not be written" in text
+
+
+def test_the_reference_page_is_the_schema():
+    """
+    Every event and field of the schema has its row in the documentation, with its meaning.
+    """
+    from toolkit.review.schema import EVENTS, FIELDS
+
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "log.md").read_text(encoding="utf-8")
+    for name, (letter, level, meaning) in EVENTS.items():
+        assert f"| `{name}` | {letter} | {level} | {meaning} |" in page
+    for field in FIELDS:
+        assert f"| `{field.name}` | {field.type} | " in page
+        assert f" | {field.meaning}" in page

@@ -12,7 +12,7 @@ app = typer.Typer(
     name="occ",
     help="Optimistic concurrency on Dapr state: run a sidecar, watch conflicts, read their log.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
 )
 
