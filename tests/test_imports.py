@@ -28,7 +28,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(json.loads(ran.stdout))
 
 
-@pytest.mark.parametrize("heavy", ["grpc", "dapr", "google.protobuf", "typer", "rich"])
+@pytest.mark.parametrize("heavy", ["grpc", "dapr", "google.protobuf", "typer"])
 def test_importing_the_toolkit_is_light(heavy: str):
     """
     ``import toolkit`` loads neither the wire nor the command line.

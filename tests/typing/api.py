@@ -19,10 +19,14 @@ from toolkit import (
     Access,
     AccessDeniedError,
     AlreadyExistsError,
+    AsyncDapr,
     AsyncStateStore,
+    AsyncTransaction,
+    AsyncTypedStateStore,
     AttemptsExhaustedError,
     ConflictError,
     CorruptValueError,
+    Dapr,
     Entry,
     ETag,
     InvalidETagError,
@@ -30,6 +34,7 @@ from toolkit import (
     InvalidValueError,
     NotFoundError,
     OperationIdReusedError,
+    OperationVoidedError,
     OperationWindowError,
     Outcome,
     OutcomeUnknownError,
@@ -44,13 +49,17 @@ from toolkit import (
     StoreError,
     StoreUnavailableError,
     TooManyOperationsError,
+    Transaction,
     TransactionsUnsupportedError,
     TTLUnsupportedError,
+    TypedStateStore,
     UnencodableValueError,
     UnknownStoreError,
     UnsafeStoreError,
     ValueTooLargeError,
     log_to,
+    retry_on_conflict,
+    transactional,
 )
 
 
@@ -111,6 +120,7 @@ def write(store: StateStore) -> None:
 
 def typed(store: StateStore) -> None:
     users = store.typed(User)
+    assert_type(users, TypedStateStore[User])
     assert_type(users.get("k"), User | None)
     assert_type(users.update("k", rename), User | None)
     users.create("k", User("Ada"))
@@ -124,12 +134,58 @@ async def colours(store: AsyncStateStore) -> None:
     await store.set("k", {"n": 0})
     await store.delete("k")
     users = store.typed(User)
+    assert_type(users, AsyncTypedStateStore[User])
     assert_type(await users.get("k"), User | None)
 
 
 def outcomes(store: StateStore, error: OutcomeUnknownError) -> None:
     assert_type(error.receipt, str)
     assert_type(store.resolve(error.receipt), Outcome)
+
+
+@transactional
+def transfer(tx: Transaction, source: str, target: str, amount: int) -> int:
+    tx.put(source, {"balance": -amount})
+    tx.put(target, tx.get(target, {"balance": amount}))
+    return amount
+
+
+@transactional(name="move", record_errors=(ValueError,))
+async def move(tx: AsyncTransaction, key: str) -> str:
+    await tx.get(key)
+    tx.delete(key)
+    return key
+
+
+@retry_on_conflict
+def on_the_sdk(key: str) -> int:
+    return len(key)
+
+
+@retry_on_conflict(policy=RetryPolicy(attempts=3))
+async def on_the_sdk_async(key: str) -> int:
+    return len(key)
+
+
+async def transactions(store: StateStore, later: AsyncStateStore) -> None:
+    amounts: tuple[int, int] = (
+        store.transact(transfer, "a", "b", 5, op_id="op"),
+        transfer(store, "a", "b", 5),
+    )
+    moved: str = await later.transact(move, "k")
+    assert_type((amounts, moved), tuple[tuple[int, int], str])
+    assert_type(on_the_sdk("k"), int)
+    assert_type(await on_the_sdk_async("k"), int)
+    on_the_sdk(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def facades() -> None:
+    with Dapr(state_store="s", access=Access.READ) as dapr:
+        assert_type(dapr.states.get("k"), Any)
+        writable: StateStore = dapr.state("other", access=Access.ALL)
+        writable.set("k", {"n": 0})
+    async with AsyncDapr(state_store="s") as later:
+        assert_type(await later.states.get("k"), Any)
 
 
 def profiles(profile: Profile) -> None:
@@ -177,6 +233,7 @@ def errors(
     others: tuple[type[StateError], ...] = (
         OperationIdReusedError,
         OperationWindowError,
+        OperationVoidedError,
         ResultTooLargeError,
         AccessDeniedError,
     )
