@@ -100,7 +100,7 @@ def test_increments_on_a_bad_line(
 ) -> None:
     """Four processes' increments end at exactly what was acknowledged and what receipts resolve to."""
     keys = [fresh_key() for _ in range(2)]
-    times = 400 if LONG else 100
+    times = 400 if LONG else 130
     one = job(store_of, proxy, "count", keys=keys, threads=2, times=times)
     proxy.set_rates(RATES)
     with Crew([one] * 4, {"OCC_LOG": str(tmp_path / "{pid}.log")}) as crew:
