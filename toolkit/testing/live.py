@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from toolkit.sidecar import Binaries, ServerUnavailable, Sidecar, component
+from toolkit.sidecar.process import ProcessSet
 from toolkit.testing._server import Server, remove_tree
 from toolkit.testing.servers import EtcdServer, MariaDBServer, PostgresServer, RedisServer
 
@@ -109,5 +110,7 @@ def _embedded(store: str, stack: contextlib.ExitStack) -> dict[str, Any]:
         return component(store, "state.in-memory")
     directory = Path(mkdtemp(prefix="occ-sqlite-"))
     stack.callback(remove_tree, directory)
+    # Runs nothing; its watchdog removes the directory when this process is killed.
+    stack.enter_context(ProcessSet(directory))
     settings = {"connectionString": f"file:{directory / 'state.db'}", "busyTimeout": "5s"}
     return component(store, "state.sqlite", metadata=settings)
