@@ -106,7 +106,7 @@ def summary(review: Review) -> Row:
             name: round(durations.quantile(q), 6) for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
         },
         "keys": len(review.keys.all()) + review.keys.evicted,
-        "writers": len(set[str]().union(*(row.writers for row in review.keys.all()))),
+        "writers": len(review.writers.union(*(row.writers for row in review.keys.all()))),
         "causes": {name: number(count) for name, count in sorted(totals.causes.items())},
         "reasons": {name: number(count) for name, count in sorted(totals.reasons.items())},
         "paths": {name: number(count) for name, count in sorted(totals.paths.items())},

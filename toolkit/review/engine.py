@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import log
 from operator import attrgetter
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from toolkit.review.axis import COLUMNS, Axis, folded
 from toolkit.review.histogram import LONGEST, RESOLUTION, SMALLEST, Histogram, bucket_of
@@ -25,6 +25,7 @@ from toolkit.review.records import (
     Warned,
 )
 from toolkit.review.tally import HEAT_COLUMNS, KeyTable, KeyTally
+from toolkit.review.totals import Totals
 
 MAX_ATTEMPT: Final = 64
 MAX_STORIES: Final = 1000
@@ -35,42 +36,6 @@ BUCKETS: Final = 2048
 
 
 _EXACT: Final = ("ops", "updates", "attempts", "conflicts", "gave_up", "noop", "unknown", "dropped")
-
-
-class Totals:
-    """
-    Sums over the whole log that no other table holds.
-    """
-
-    def __init__(self) -> None:
-        self.updates: float = 0
-        self.noop: float = 0
-        self.gave_up: float = 0
-        self.unknown: float = 0
-        self.denied: float = 0
-        self.warnings: float = 0
-        self.least_sample = 1.0
-        self.maybe_self: float = 0
-        self.foreign: float = 0
-        self.causes: dict[str, float] = {}
-        self.reasons: dict[str, float] = {}
-        self.paths: dict[str, float] = {}
-        # The same, exact, from the summaries of the writers; empty where they wrote none.
-        self.exact: dict[str, float] = {}
-
-    def merge(self, other: Totals) -> None:
-        """
-        Add another worker's sums.
-        """
-        for name, value in vars(other).items():
-            mine = getattr(self, name)
-            if isinstance(value, dict):
-                for key, count in cast("dict[str, float]", value).items():
-                    mine[key] = mine.get(key, 0) + count
-            elif name == "least_sample":
-                self.least_sample = min(mine, value)
-            else:
-                setattr(self, name, mine + value)
 
 
 class Review:
@@ -91,9 +56,12 @@ class Review:
         self.lost_at: list[float] = [0] * (MAX_ATTEMPT + 1)
         self.gave_up_at: list[float] = [0] * (MAX_ATTEMPT + 1)
         self.waits = Histogram()
+        # Everybody who committed.
+        self.writers: set[str] = set()
         # Seconds waited between attempts, and from first read to end, in all.
         self.wait_s = self.total = 0.0
         self._who: Callable[[Any], str] = attrgetter(by)
+        self._by_writer = by == "writer"
         self.conflicts_in: list[float] = [0] * COLUMNS
         self.commits_in: list[float] = [0] * COLUMNS
         self.gave_up_in: list[float] = [0] * COLUMNS
@@ -180,8 +148,12 @@ class Review:
         if decode is None:
             records = self._decoding.records(block)
             intake.kept += len(records)
+            committed = self._committed
             for record in records:
-                handlers[type(record)](record)
+                if type(record) is Committed:
+                    committed(record)
+                else:
+                    handlers[type(record)](record)
         else:
             records = self._decoding.one_by_one(block, decode)
             for record in records:
@@ -223,7 +195,7 @@ class Review:
         attempt, wait_s, calls, call_id = line.attempt, line.wait_s, self._calls, line.call_id
         self.conflicts_in[column] += weight
         self.lost_s_in[column] += lost
-        self.lost_at[min(MAX_ATTEMPT, attempt)] += weight
+        self.lost_at[attempt if attempt < MAX_ATTEMPT else MAX_ATTEMPT] += weight  # noqa: FURB136 - a call is slower
         row.losses += weight
         row.lost_s += lost
         row.fn_s += line.fn_s * weight
@@ -245,7 +217,7 @@ class Review:
                 self.join.wait((line, row, weight, lost))
                 return
         line.beaten_by = who
-        rivals, pair = row.rivals, (self._who(line), who)
+        rivals, pair = row.rivals, (line.writer if self._by_writer else self._who(line), who)
         if pair in rivals:
             count = rivals[pair]
             count[0] += weight
@@ -275,26 +247,33 @@ class Review:
         weight = 1 if line.sample == 1.0 else self._weight(line)
         axis, timestamp = self.axis, line.timestamp
         column = axis.column if timestamp[:21] == axis.prefix else axis.locate(timestamp)
-        attempt, who, total_s = line.attempt, self._who(line), line.total_s
+        attempt, total_s = line.attempt, line.total_s
+        who = line.writer if self._by_writer else self._who(line)
         self.commits_in[column] += weight
         bucket = int(log(total_s * 1e6) * RESOLUTION) if SMALLEST < total_s < LONGEST else bucket_of(total_s)
         cell = column // HEAT_STEP * BUCKETS + bucket
         self.durations[cell] = self.durations.get(cell, 0) + weight
-        self.won_at[min(MAX_ATTEMPT, attempt)] += weight
+        self.won_at[attempt if attempt < MAX_ATTEMPT else MAX_ATTEMPT] += weight  # noqa: FURB136 - a call is slower
         self.total += total_s * weight
         row = self.keys.rows.get(line.key)
         if row is None or row.store != line.store:
             row = self._tally(line)
         row.wins += weight
-        if who not in row.winners:
-            row.winners.add(who)
-            self.join.meet(line, who)
+        if who not in self.writers:
+            self.writers.add(who)
         if attempt > 1:
             self._calls.pop(line.call_id, None)
         if line.path != "single" or line.combined != 1 or line.noop or line.keys:
             self._unusual(line, row, weight)
-        if not line.noop:
-            self.join.commit(line, who)
+            if line.noop:
+                return
+        join = self.join
+        if join.held or line.races or not line.race or not line.write_id:
+            join.commit(line, who)
+        else:
+            # The same in line, for the bulk of a log.
+            young = join.young
+            young[line.write_id] = young[line.race] = who
 
     def _unusual(self, line: Committed, row: KeyTally, weight: float) -> None:
         row.extra += (line.combined - 1) * weight
@@ -346,8 +325,7 @@ class Review:
         """
         Say that all sources have been read up to here; what waits too long is let go.
         """
-        if seconds is not None:
-            self.join.advance(seconds)
+        self.join.advance(seconds)
         if len(self._calls) > MAX_CALLS:
             # The oldest belong to calls whose end was never logged.
             for call_id in list(self._calls)[: MAX_CALLS // 2]:

@@ -43,7 +43,7 @@ class WinnerJoin:
         # The writing process, from the ids of its writes: names a winner whose own line was not kept.
         self._process: dict[str, str] = {}
         self._turned = 0.0
-        self._held = 0
+        self.held = 0
 
     def commit(self, line: Committed, who: str) -> None:
         """
@@ -54,22 +54,17 @@ class WinnerJoin:
             young[write_id] = who
         if race:
             young[race] = who
-        if line.races or self._held:
-            for one in line.races:
-                young[one] = who
+        for one in line.races:
+            young[one] = who
+        if self.held:
+            waiting, waited = self._waiting, self._waited
             for one in (write_id, race, *line.races):
-                self._tell(one, who)
-        if len(young) > 2 * MAX_HELD:
-            self._turn()
-
-    def meet(self, line: Committed, who: str) -> None:
-        """
-        Learn a process by its first commit on a key; every commit would be too dear.
-        """
-        self._process[line.write_id.partition("-")[0]] = who
+                if one in waiting or one in waited:
+                    self._tell(one, who)
 
     def _tell(self, name: str, who: str) -> None:
         if not name:
+            # There wait those that nothing can be matched with.
             return
         for waiting in (self._waiting, self._waited):
             for loss in waiting.pop(name, ()):
@@ -84,7 +79,7 @@ class WinnerJoin:
 
     def _settle(self, loss: Loss, who: str) -> None:
         loss[0].beaten_by = who
-        self._held -= 1
+        self.held -= 1
         self._matched(loss)
 
     def known(self, line: Conflict) -> str:
@@ -113,22 +108,28 @@ class WinnerJoin:
         Let a loss wait for its winner's line.
         """
         line = loss[0]
-        self._held += 1
-        if self._held > MAX_HELD:
+        self.held += 1
+        if self.held > MAX_HELD:
             self._turn()
         # Under "" wait those that nothing can be matched with; they are told when they expire.
         for name in {line.winner, line.race, *line.races}:
             self._waiting.setdefault(name, []).append(loss)
 
-    def advance(self, seconds: float) -> None:
+    def advance(self, seconds: float | None) -> None:
         """
-        Say that every source has been read up to this moment.
+        Say that every source has been read up to this moment, and drop what is too old or too much.
         """
-        if seconds - self._turned >= WINDOW:
-            self._turned = seconds
+        if len(self.young) > 2 * MAX_HELD or (seconds is not None and seconds - self._turned >= WINDOW):
+            self._turned = self._turned if seconds is None else seconds
             self._turn()
 
     def _turn(self) -> None:
+        if self.held:
+            # Somebody waits in vain: learn whose processes these were, before their writes are forgotten.
+            for name, who in self.young.items():
+                process, dash, _ = name.partition("-")
+                if dash:
+                    self._process[process] = who
         self.old, self.young = self.young, {}
         expired, self._waited, self._waiting = self._waited, self._waiting, {}
         for losses in expired.values():

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -46,25 +47,21 @@ def _feed(
     decoding: Decoding,
     block: bytes,
     decode: Callable[[bytes], Record | None] | None,
-    count: Callable[[str, Any], None],
+    count: Callable[[list[Any]], int],
 ) -> None:
+    """
+    Decode a block and have it counted; *count* answers how many records were of other programs.
+    """
     if decode is None:
         records = decoding.records(block)
-        foreign = 0
-        for record in records:
-            event = record.event
-            if event in _KNOWN:
-                count(event, record)
-            else:
-                foreign += 1
+        foreign = count(records)
         intake.foreign += foreign
         intake.kept += len(records) - foreign
         intake.events += len(records) - foreign
     else:
         records = decoding.one_by_one(block, decode)
         kept = [record for record in records if record is not None]
-        for record in kept:
-            count(record.name, record)
+        count(kept)
         intake.kept += len(kept)
         intake.events += len(records)
     intake.lines += len(records)
@@ -109,25 +106,36 @@ class TopCounter:
         """
         _feed(self.intake, self._decoding, block, decode, self._count)
 
-    def _count(self, event: str, record: Any) -> None:
-        weight = 1
-        if record.sample != 1.0:
-            self.least_sample = min(self.least_sample, record.sample)
-            weight = 1.0 / record.sample
-        name = getattr(record, self.group)
-        row = self.rows.get(name) or self._add(name, record)
-        if event == "occ.conflict":
-            axis, timestamp = self.axis, record.timestamp
-            column = axis.column if timestamp[:21] == axis.prefix else axis.locate(timestamp)
-            row.losses += weight
-            row.lost_s += record.lost_s * weight
-            row.writers.add(record.writer)
-            row.spark[column // (COLUMNS // SPARKS)] += weight
-        elif event == "occ.committed":
-            row.wins += weight
-            row.writers.add(record.writer)
-        elif event == "occ.gave_up":
-            row.gave_up += 1
+    def _count(self, records: list[Any]) -> int:
+        # One loop with everything in it: this is what the speed of `top` is made of.
+        rows, axis, name_of, foreign = self.rows, self.axis, attrgetter(self.group), 0
+        for record in records:
+            event, name = record.event, name_of(record)
+            row = rows.get(name)
+            if row is None:
+                if event not in _KNOWN:
+                    foreign += 1
+                    continue
+                row = self._add(name, record)
+            weight = 1 if record.sample == 1.0 else self._weight(record)
+            if event == "occ.committed":
+                row.wins += weight
+            elif event == "occ.conflict":
+                timestamp = record.timestamp
+                column = axis.column if timestamp[:21] == axis.prefix else axis.locate(timestamp)
+                row.losses += weight
+                row.lost_s += record.lost_s * weight
+                row.writers.add(record.writer)
+                row.spark[column // (COLUMNS // SPARKS)] += weight
+            elif event == "occ.gave_up":
+                row.gave_up += 1
+            elif event not in _KNOWN:
+                foreign += 1
+        return foreign
+
+    def _weight(self, record: Any) -> float:
+        self.least_sample = min(self.least_sample, record.sample)
+        return 1.0 / record.sample if record.sample > 0 else 1.0
 
     def _add(self, name: str, record: Any) -> Hot:
         if not name and self.group == "key" and record.keys:
@@ -243,21 +251,28 @@ class RateCounter:
         """
         _feed(self.intake, self._decoding, block, decode, self._count)
 
-    def _count(self, event: str, record: Any) -> None:
-        bucket = self._bucket if record.timestamp[:21] == self._prefix else self._locate(record.timestamp)
-        weight = 1
-        if record.sample != 1.0:
-            self.least_sample = min(self.least_sample, record.sample)
-            weight = 1.0 / record.sample
-        if event == "occ.conflict":
-            bucket[0] += weight
-            bucket[3] += record.lost_s * weight
-        elif event == "occ.committed":
-            bucket[1] += weight
-            self.total_s += record.total_s * weight
-        elif event == "occ.gave_up":
-            bucket[2] += 1
-            self.total_s += record.total_s
+    def _count(self, records: list[Any]) -> int:
+        foreign = 0
+        for record in records:
+            event = record.event
+            if event not in _KNOWN:
+                foreign += 1
+                continue
+            bucket = self._bucket if record.timestamp[:21] == self._prefix else self._locate(record.timestamp)
+            weight = 1.0
+            if record.sample != 1.0 and record.sample > 0:
+                self.least_sample = min(self.least_sample, record.sample)
+                weight = 1.0 / record.sample
+            if event == "occ.committed":
+                bucket[1] += weight
+                self.total_s += record.total_s * weight
+            elif event == "occ.conflict":
+                bucket[0] += weight
+                bucket[3] += record.lost_s * weight
+            elif event == "occ.gave_up":
+                bucket[2] += 1
+                self.total_s += record.total_s
+        return foreign
 
     def _locate(self, timestamp: str) -> list[float]:
         seconds = seconds_of(timestamp)

@@ -19,7 +19,7 @@ class Line(msgspec.Struct, tag_field="event", gc=False):
     What every line has.
     """
 
-    name: ClassVar[str] = ""
+    event: ClassVar[str] = ""
 
     timestamp: str
     v: Version = 1
@@ -48,7 +48,7 @@ class Conflict(Line, tag="occ.conflict"):
     A write that was refused.
     """
 
-    name: ClassVar[str] = "occ.conflict"
+    event: ClassVar[str] = "occ.conflict"
 
     cause: str = "unknown"
     winner: str = ""
@@ -64,7 +64,7 @@ class Committed(Line, tag="occ.committed"):
     A write that went through; it may carry several updates.
     """
 
-    name: ClassVar[str] = "occ.committed"
+    event: ClassVar[str] = "occ.committed"
 
     write_id: str = ""
     path: str = ""
@@ -78,7 +78,7 @@ class GaveUp(Line, tag="occ.gave_up"):
     An operation that failed.
     """
 
-    name: ClassVar[str] = "occ.gave_up"
+    event: ClassVar[str] = "occ.gave_up"
 
     reason: str = "error"
     error_type: str = ""
@@ -90,7 +90,7 @@ class OutcomeUnknown(Line, tag="occ.outcome_unknown"):
     A write whose answer never came.
     """
 
-    name: ClassVar[str] = "occ.outcome_unknown"
+    event: ClassVar[str] = "occ.outcome_unknown"
 
     total_s: float = 0.0
 
@@ -100,7 +100,7 @@ class AccessDenied(Line, tag="occ.access_denied"):
     A call a handle has no right to.
     """
 
-    name: ClassVar[str] = "occ.access_denied"
+    event: ClassVar[str] = "occ.access_denied"
 
 
 class Warned(Line, tag="occ.warning"):
@@ -108,7 +108,7 @@ class Warned(Line, tag="occ.warning"):
     Something said once.
     """
 
-    name: ClassVar[str] = "occ.warning"
+    event: ClassVar[str] = "occ.warning"
 
 
 class Summary(Line, tag="occ.summary"):
@@ -116,7 +116,7 @@ class Summary(Line, tag="occ.summary"):
     Exact totals of one process over a few seconds.
     """
 
-    name: ClassVar[str] = "occ.summary"
+    event: ClassVar[str] = "occ.summary"
 
     ops: int = 0
     updates: int = 0
@@ -135,5 +135,5 @@ Record: TypeAlias = Conflict | Committed | GaveUp | OutcomeUnknown | AccessDenie
 
 DECODER = msgspec.json.Decoder(Record)
 EVENT_NAMES = tuple(
-    kind.name for kind in (Conflict, Committed, GaveUp, OutcomeUnknown, AccessDenied, Warned, Summary)
+    kind.event for kind in (Conflict, Committed, GaveUp, OutcomeUnknown, AccessDenied, Warned, Summary)
 )

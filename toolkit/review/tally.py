@@ -19,13 +19,12 @@ class KeyTally:
     Attributes:
         extra: Updates that were carried by another's write.
         lost_s: Time from read to write, and ``fn_s`` the user's function in it, summed over lost attempts.
-        winners: Who committed here.
         rivals: (loser, winner) to [losses, lost seconds].
         heat: Losses by column of time.
     """
 
     __slots__ = (
-        "extra", "fn_s", "gave_up", "heat", "key", "losses", "lost_s", "rivals", "store", "unmatched", "winners", "wins",
+        "extra", "fn_s", "gave_up", "heat", "key", "losses", "lost_s", "rivals", "store", "unmatched", "wins",
     )  # fmt: skip
 
     def __init__(self, key: str, store: str) -> None:
@@ -36,7 +35,6 @@ class KeyTally:
         self.gave_up: float = 0
         self.unmatched: float = 0
         self.lost_s = self.fn_s = 0.0
-        self.winners: set[str] = set()
         self.rivals: dict[tuple[str, str], list[float]] = {}
         self.heat: dict[int, float] = {}
 
@@ -67,9 +65,9 @@ class KeyTally:
     @property
     def writers(self) -> set[str]:
         """
-        Who wrote here or tried to.
+        Who lost here, and to whom.
         """
-        return self.winners | {loser for loser, _ in self.rivals}
+        return {name for pair in self.rivals for name in pair if not name.startswith("(")}
 
     def fold(self) -> None:
         """
@@ -86,7 +84,6 @@ class KeyTally:
         """
         for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.winners |= other.winners
         for pair, (count, lost_s) in other.rivals.items():
             cell = self.rivals.setdefault(pair, [0, 0.0])
             cell[0] += count

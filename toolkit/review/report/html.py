@@ -149,7 +149,10 @@ def attempts(review: Review) -> str:
         [("With at most", "n"), ("Would give up", "n")],
         [
             [
-                (f"{row['max_attempts']} attempts", row["max_attempts"]),
+                (
+                    f"{row['max_attempts']} attempt{'s' if row['max_attempts'] > 1 else ''}",
+                    row["max_attempts"],
+                ),
                 (count(row["gave_up"]), row["gave_up"]),
             ]
             for row in answer["limits"]
