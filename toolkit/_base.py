@@ -18,7 +18,7 @@ from toolkit._checks import check_change, check_key, check_op_id, check_ttl, nam
 from toolkit.core.events import Event
 from toolkit.core.jobs import NO_DEFAULT, Job, Rules, Verb, check_value
 from toolkit.core.judge import Receipt
-from toolkit.core.model import CLEAR, DELETE, TTL, Access, Marker, Outcome, Reply, Write
+from toolkit.core.model import DELETE, TTL, Access, Marker, Outcome, Reply, Write
 from toolkit.core.policy import RetryPolicy
 from toolkit.core.records import op_key
 from toolkit.core.resolve import outcome_on_key, resolve_receipt

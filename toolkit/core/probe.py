@@ -4,13 +4,12 @@ Which way a store's transactions go, and the proof of its own before it is trust
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from toolkit.core.model import Reply, Row, Write
 from toolkit.core.site import Site, shown
-from toolkit.core.steps import GetAll, Multi, PutAll, Steps
+from toolkit.core.steps import Chance, GetAll, Multi, Now, PutAll, Steps
 from toolkit.errors import TransactionsUnsupportedError
 from toolkit.stores import Call, Verdict, cas_write, create_write
 
@@ -87,7 +86,9 @@ def probe_native(site: Site) -> Steps[Finding]:
     A component that encrypts state returns other bytes than a transaction wrote; a store that applies part of a refused
     transaction shows the part.
     """
-    name = PROBE_PREFIX + secrets.token_hex(8)
+    chance = yield from Chance()
+    now = yield from Now()
+    name = f"{PROBE_PREFIX}{int(now.wall * 1e6):x}{int(chance * 2**48):012x}"
     keys = (f"{name}-a", f"{name}-b", f"{name}-c")
     ttl = _SCRATCH_LIFE if site.profile.has_ttl else None
     body = b'{"probe":"a transaction of two keys"}'

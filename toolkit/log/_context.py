@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
-import structlog
-
 _bound: ContextVar[Mapping[str, Any] | None] = ContextVar("occ_log_context", default=None)
 
 # An application may bind anything to its own logs; these words never reach ours.
@@ -47,12 +45,26 @@ def bound_here() -> Mapping[str, Any]:
     return _bound.get() or {}
 
 
+def structlog_configured() -> bool:
+    """
+    Whether the application has configured structlog; asked without importing it, which costs tens of milliseconds.
+    """
+    module = sys.modules.get("structlog")
+    return module is not None and bool(module.is_configured())
+
+
+def _structlog_bound() -> Mapping[str, Any]:
+    module = sys.modules.get("structlog")
+    bound: Mapping[str, Any] = module.contextvars.get_contextvars() if module is not None else {}
+    return bound
+
+
 def everything_bound() -> dict[str, Any]:
     """
     What structlog and ``bind`` hold here; only scalars, and nothing whose name sounds like a secret.
     """
     found: dict[str, Any] = {}
-    for source in (structlog.contextvars.get_contextvars(), bound_here()):
+    for source in (_structlog_bound(), bound_here()):
         for name, value in source.items():
             if isinstance(value, (str, int, float, bool)) and not _sounds_secret(name):
                 found[name] = value[:MAX_TEXT] if isinstance(value, str) else value

@@ -12,11 +12,10 @@ import time
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-import structlog
 
 from toolkit.core.events import Event, EventHook
 from toolkit.log import _settings
-from toolkit.log._context import bound_here
+from toolkit.log._context import bound_here, structlog_configured
 from toolkit.log._record import SAMPLED, RecordBuilder
 from toolkit.log._sampling import Sampler
 from toolkit.log._settings import KeyMode, LogSettings
@@ -78,7 +77,7 @@ class Pipeline:
             return
         if self.file is not None:
             self._to_file(self.file, builder.build(event, races=races, weight=weight, context=True))
-        if structlog.is_configured() and self._structlog.wants(builder.level(event)):
+        if structlog_configured() and self._structlog.wants(builder.level(event)):
             record = builder.build(event, races=races, weight=weight, context=False)
             # structlog merges its own contextvars where the application asked for it.
             self._structlog.write({**bound_here(), **record})
@@ -112,7 +111,7 @@ class Pipeline:
                 record = self._builder.base("occ.summary", "info", fields) | fields
                 if self.file is not None:
                     self._to_file(self.file, record)
-                if structlog.is_configured() and self._structlog.wants("info"):
+                if structlog_configured() and self._structlog.wants("info"):
                     self._structlog.write(record)
         except Exception as error:  # noqa: BLE001 - reported once; the log must not fail the operation
             _complain("the conflict log's summary was not written", error)
@@ -147,7 +146,7 @@ def emit(event: Event) -> None:
     if not state.environment_read:
         _read_environment()
     pipeline = state.pipeline
-    if pipeline is None or (pipeline.file is None and not structlog.is_configured()):
+    if pipeline is None or (pipeline.file is None and not structlog_configured()):
         return
     try:
         pipeline.handle(event)
@@ -165,7 +164,7 @@ def listening() -> bool:
     if not state.environment_read:
         _read_environment()
     pipeline = state.pipeline
-    return pipeline is not None and (pipeline.file is not None or structlog.is_configured())
+    return pipeline is not None and (pipeline.file is not None or structlog_configured())
 
 
 def _read_environment() -> None:

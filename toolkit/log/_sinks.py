@@ -4,13 +4,13 @@ Where records go: a file, and structlog.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import structlog
 
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
 _LEVELS: Final = {"info": 20, "warning": 30, "error": 40}
@@ -87,8 +87,12 @@ class StructlogSink:
     Hands records to ``structlog.get_logger("occ")``, only where the application has configured structlog.
     """
 
-    def __init__(self) -> None:
-        self._logger: Any = structlog.get_logger("occ")
+    @functools.cached_property
+    def _logger(self) -> Any:
+        # Imported by the application by then: it costs tens of milliseconds to import for nothing.
+        import structlog
+
+        return structlog.get_logger("occ")
 
     def write(self, record: dict[str, Any]) -> None:
         """
