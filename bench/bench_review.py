@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from bench.report import Row, save
-from toolkit.review import answers
+from toolkit.review import answers, parallel
 from toolkit.review.engine import Review
 from toolkit.review.quick import RateCounter, TopCounter
 from toolkit.review.records import DECODER
@@ -98,6 +98,10 @@ def main() -> int:
         truth, copies, events = prepare(path)
         size = path.stat().st_size
         found = {name: measure(name, path) for name in ("bare", "top", "rate", "review")}
+        began = time.perf_counter()
+        several = parallel.review([str(path)], workers=2)
+        wall = (time.perf_counter() - began) / events * 1e6
+    assert several.conflicts == truth.conflicts * copies
     assert all(count == events for count, *_ in found.values())
     assert found["review"][3] == truth.conflicts * copies
     each = {name: spent / events * 1e6 for name, (_, spent, *_) in found.items()}
@@ -107,6 +111,7 @@ def main() -> int:
         Row("rate, check", round(each["rate"], 3), "µs per event", 1.11),
         Row("summary, report", round(each["review"], 3), "µs per event", 2.22),
         Row("summary, report, beside the bare decode", round(each["review"] / each["bare"], 2), "times", 2.5),
+        Row("summary, report, by two processes, on the wall", round(wall, 3), "µs per event", 1.25),
         Row("memory of summary, report", found["review"][2], "MiB", 150),
         Row("memory of top", found["top"][2], "MiB", 150),
     ]

@@ -12,7 +12,6 @@ import time
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-
 from toolkit.core.events import Event, EventHook
 from toolkit.log import _settings
 from toolkit.log._context import bound_here, structlog_configured

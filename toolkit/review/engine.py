@@ -49,7 +49,7 @@ class Review:
         self.by = by
         self.intake = Intake()
         self.axis = Axis(origin)
-        self.axis.on_double.append(self._double)
+        self.axis.on_double.append(self.double)
         self.totals = Totals()
         self.keys = KeyTable()
         self.won_at: list[float] = [0] * (MAX_ATTEMPT + 1)
@@ -167,7 +167,10 @@ class Review:
         axis = self.axis
         return axis.column if timestamp[:21] == axis.prefix else axis.locate(timestamp)
 
-    def _double(self) -> None:
+    def double(self) -> None:
+        """
+        Hold what is held at the old step at twice of it.
+        """
         for columns in self.rates.values():
             columns[:] = folded(columns)
         self.keys.fold()
@@ -345,3 +348,24 @@ class Review:
         ):  # fmt: skip
             if left := whole - sum(count for name, count in counts.items() if name != usual):
                 counts[usual] = left
+
+    def overhear(self, line: Committed) -> None:
+        """
+        Know of a commit that is counted elsewhere.
+        """
+        self.join.commit(line, self._who(line))
+
+    def under_way(self, line: Record) -> None:
+        """
+        Know of a call that began before this review does.
+        """
+        if isinstance(line, Conflict):
+            self._calls.setdefault(line.call_id, []).append(line)
+        else:
+            self._calls.pop(line.call_id, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is needed while reading stays where the reading was done.
+        self.axis.on_double = []
+        left = ("join", "_handlers", "_decoding", "_calls")
+        return {name: value for name, value in vars(self).items() if name not in left}

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from toolkit.review.axis import seconds_of
 from toolkit.review.engine import Review
 from toolkit.review.query import Query
-from toolkit.review.reading import Intake, expand, merged, open_sources
+from toolkit.review.reading import Intake, Source, expand, merged, open_sources
 from toolkit.review.records import Record
 
 
@@ -51,16 +51,28 @@ def pour(
     """
     decode = None if query is None or query == Query() else query.decoder()
     sources = open_sources(expand(files), consumer.intake)
+    feed_all(sources, consumer, decode, progress)
+    consumer.finish()
+    return consumer
+
+
+def feed_all(
+    sources: Sequence[Source],
+    consumer: Consumer,
+    decode: Callable[[bytes], Record | None] | None,
+    progress: Callable[[int], None] | None,
+) -> None:
+    """
+    Read the sources in the order of their times into *consumer*, and close them.
+    """
     with _no_collection(), ExitStack() as opened:
         for source in sources:
             opened.callback(source.close)
-        for when, block in merged(sources):
+        for when, block in merged(sources) if sources else ():
             consumer.advance(seconds_of(when) if when else None)
             consumer.feed(block, decode)
             if progress is not None:
                 progress(consumer.intake.bytes)
-        consumer.finish()
-    return consumer
 
 
 @contextmanager
