@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Final, cast
 
@@ -17,6 +18,7 @@ from toolkit.errors import CorruptValueError, UnencodableValueError
 # The one member of a stored object that belongs to the toolkit. No `$`: MongoDB evaluates such names.
 RESERVED: Final = "_occ"
 
+_CONTAINERS: Final = frozenset({dict, list})
 _TOO_DEEP: Final = "it is nested too deeply"
 _KINDS: Final[tuple[Any, ...]] = (str, bool, int, float, dict, list, tuple)
 
@@ -38,6 +40,12 @@ def plain(value: Any, key: str, path: str = "") -> Any:
     Raises:
         UnencodableValueError: Names the key, the place inside the value, and what stands there.
     """
+    if not path and type(value) in _CONTAINERS and RESERVED not in value:
+        # The C codec is lenient (tuples, dates, NaN, number keys): only what comes back equal was plain JSON.
+        with suppress(TypeError, ValueError, RecursionError, msgspec.MsgspecError):
+            back = _decoder.decode(_encoder.encode(value))
+            if back == value:
+                return back
     try:
         return _plain(value, key, path)
     except RecursionError as error:
