@@ -8,7 +8,7 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +78,7 @@ class Ask:
         return Query(**(values | more))
 
     @contextmanager
-    def progress(self, files: Sequence[str] | None = None) -> Iterator[Callable[[int], None] | None]:
+    def progress(self, files: Sequence[str] | None = None) -> Generator[Callable[[int], None] | None]:
         """
         A bar on standard error while a large input is read; None where nobody would see it.
         """
@@ -174,7 +174,8 @@ def asking(*without: str, limit: int = 20) -> Callable[[Callable[..., int | None
         for name, (annotation, default) in common.items():
             value = limit if name == "limit" else default
             parameters.append(inspect.Parameter(name, keyword, default=value, annotation=annotation))
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        # What Typer reads instead of the real parameters.
+        setattr(run, "__signature__", inspect.Signature(parameters))  # noqa: B010 - no type checker knows the attribute
         run.__annotations__ = {one.name: one.annotation for one in parameters}
         return run
 

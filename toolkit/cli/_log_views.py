@@ -268,7 +268,8 @@ def key(ask: Ask, name: str, files: Sequence[str]) -> int:
         if not answer["lines"] and secret:
             from toolkit.log import key_hasher
 
-            answer = key_view(names, key_hasher(secret.encode())(name), limit=ask.limit) | {"asked": name}
+            answer = key_view(names, key_hasher(secret.encode())(name), limit=ask.limit)
+            answer["asked"] = name
     columns = [
         Column("at", "at", clock if ask.out.people else clean, right=False), text("event", "event"), text("op", "op"),
         text("writer", "writer"), Column("attempt", "attempt", count), text("built on", "base_etag"),
