@@ -46,6 +46,12 @@ class Ticket:
         self.lead = False
         self.event: Any = None
 
+    def withdraw(self) -> None:
+        """
+        Its caller is gone: a write under way is seen through, another attempt is not made.
+        """
+        self.job.deadline = 0.0
+
 
 class KeyQueue:
     """
@@ -176,6 +182,7 @@ class Combiner:
                 if ticket in queue.waiting:
                     queue.waiting.remove(ticket)
                 return
+        ticket.withdraw()
         ticket.event.wait(CANCEL_GRACE)
         if ticket.result is None:
             _note_unknown(self.site, queue, ticket, self.world.hook)
@@ -294,6 +301,7 @@ class AsyncCombiner:
         if not ticket.taken:
             queue.waiting.remove(ticket)
             return
+        ticket.withdraw()
         with anyio.move_on_after(CANCEL_GRACE, shield=True):
             await ticket.event.wait()
         if ticket.result is None:
