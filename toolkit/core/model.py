@@ -25,6 +25,10 @@ class Marker(enum.Enum):
     def __repr__(self) -> str:
         return self.value
 
+    def __str__(self) -> str:
+        # `str(entry.etag)` is read back by `ETag.parse`, absent or not.
+        return self.value
+
     def __bool__(self) -> bool:
         # `if entry.etag` and `value or default` must not treat a marker as data.
         return self is not Marker.ABSENT

@@ -290,9 +290,10 @@ class KeyWriter:
 
     def _finish(self, batch: Batch, write_id: WriteId | None, seen: Seen) -> Steps[None]:
         self.answers += zip(self.jobs, batch.results, strict=True)
-        jobs, attempt = self.jobs, self.attempt
-        self.jobs = []
-        if self.site.observed():
+        # A change that raised has its exception for an answer; it is no commit, and not the store's failure either.
+        jobs = [job for job, result in zip(self.jobs, batch.results, strict=True) if isinstance(result, Done)]
+        attempt, self.jobs = self.attempt, []
+        if jobs and self.site.observed():
             now = yield from Now()
             yield from self.site.note(
                 "occ.committed", lambda: committed_fields(jobs, attempt, seen, write_id, now)
