@@ -16,7 +16,7 @@ import anyio.abc
 import sniffio
 
 from toolkit._background import Background
-from toolkit._base import BaseStateStore
+from toolkit._calls import Calls
 from toolkit._checks import check_etag
 from toolkit._drive import AsyncWorld, World, drive, drive_async
 from toolkit.combine import CANCEL_GRACE, AsyncCombiner, Combiner
@@ -35,7 +35,7 @@ from toolkit.typed import AsyncTypedStateStore, TypedStateStore
 T = TypeVar("T")
 
 
-class StateStore(BaseStateStore):
+class StateStore(Calls):
     """
     A Dapr state store on which no update is lost.
 
@@ -326,7 +326,7 @@ class StateStore(BaseStateStore):
             drive(steps(time.monotonic()), self._world)
 
 
-class AsyncStateStore(BaseStateStore):
+class AsyncStateStore(Calls):
     """
     ``StateStore`` for asyncio and trio; the same names, awaited.
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overload
 
-from toolkit._base import BaseStateStore, in_body
+from toolkit._base import in_body
+from toolkit._calls import Calls
 from toolkit._checks import check_op_id, check_ttl, name_of
 from toolkit._drive import AsyncWorld, World, drive, drive_async
 from toolkit.core.model import ABSENT, CLEAR, TTL, Access
@@ -37,7 +38,7 @@ class BaseTransaction:
         op: The operation id, to pass on to whatever the effect calls; ``None`` without one.
     """
 
-    def __init__(self, store: BaseStateStore, run: TxRun) -> None:
+    def __init__(self, store: Calls, run: TxRun) -> None:
         self._store, self._run, self._over = store, run, False
         self.op = run.options.op_id
 
@@ -195,7 +196,7 @@ class Settings:
             self.name or other.name,
         )
 
-    def options(self, store: BaseStateStore, fn: Callable[..., Any]) -> Options:
+    def options(self, store: Calls, fn: Callable[..., Any]) -> Options:
         """
         The options of a run on this store.
         """
