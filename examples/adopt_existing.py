@@ -35,7 +35,7 @@ def add_item(client: DaprClient, cart: str, item: str) -> None:
 def add_item_safely(client: DaprClient, cart: str, item: str) -> None:
     state = client.get_state(STORE, cart)
     items = [*state.json()["items"], item]
-    client.save_state(STORE, cart, json.dumps({"items": items}), etag=state.etag)  # 3: only if it is still what was read
+    client.save_state(STORE, cart, json.dumps({"items": items}), etag=state.etag)  # 3: only if unchanged
 
 
 def serve(cart: str, add: AddItem) -> list[str]:

@@ -192,22 +192,22 @@ def refuse(status: int, error: Exception, **more: str) -> JSONResponse:
 
 
 @app.exception_handler(AccessDeniedError)
-async def access_denied(request: Request, error: AccessDeniedError) -> JSONResponse:
+async def access_denied(_: Request, error: AccessDeniedError) -> JSONResponse:
     return refuse(403, error)
 
 
 @app.exception_handler(ConflictError)
-async def conflict(request: Request, error: ConflictError) -> JSONResponse:
+async def conflict(_: Request, error: ConflictError) -> JSONResponse:
     return refuse(409 if isinstance(error, AlreadyExistsError) else 412, error)
 
 
 @app.exception_handler(StoreError)
-async def store_failed(request: Request, error: StoreError) -> JSONResponse:
+async def store_failed(_: Request, error: StoreError) -> JSONResponse:
     return refuse(400 if isinstance(error, InvalidETagError) else 503, error)
 
 
 @app.exception_handler(OutcomeUnknownError)
-async def outcome_unknown(request: Request, error: OutcomeUnknownError) -> JSONResponse:
+async def outcome_unknown(_: Request, error: OutcomeUnknownError) -> JSONResponse:
     """
     The client may ask again with the same Idempotency-Key, or somebody with the receipt.
     """

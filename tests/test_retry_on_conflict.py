@@ -139,10 +139,18 @@ DISGUISES: dict[str, Callable[[], BaseException]] = {
     "wrapped by the application": lambda: caused(KeyError("x"), DaprGrpcError(Refusal(ABORTED, MISMATCH))),
     "several tasks": lambda: ExceptionGroup("g", [Refusal(ABORTED, ""), ConflictError("lost")]),
 }
+
+
+def made(table: dict[str, Callable[[], BaseException]], name: str) -> BaseException:
+    return table[name]()
+
+
 OTHERS: dict[str, Callable[[], BaseException]] = {
     "exhausted": lambda: AttemptsExhaustedError("lost 3"),
     "exists": lambda: AlreadyExistsError("there"),
-    "exhausted, from a conflict": lambda: caused(AttemptsExhaustedError("lost 3"), Refusal(ABORTED, MISMATCH)),
+    "exhausted, from a conflict": lambda: caused(
+        AttemptsExhaustedError("lost 3"), Refusal(ABORTED, MISMATCH)
+    ),
     "wrapped exhausted": lambda: caused(ValueError("x"), AttemptsExhaustedError("lost 3")),
     "unknown outcome": lambda: OutcomeUnknownError("who knows"),
     "missing": lambda: NotFoundError("gone"),
@@ -172,7 +180,7 @@ def test_a_conflict_in_any_disguise_is_retried(name):
     def work() -> str:
         runs.append(1)
         if len(runs) < 3:
-            raise DISGUISES[name]()
+            raise made(DISGUISES, name)
         return "done"
 
     assert ("done", 3) == (work(), len(runs))
@@ -226,7 +234,7 @@ def test_an_async_function_is_retried(backend):
         runs.append(1)
         await anyio.lowlevel.checkpoint()
         if len(runs) < 4:
-            raise DISGUISES["aio SDK save_state"]()
+            raise made(DISGUISES, "aio SDK save_state")
         return result
 
     assert ("done", 4) == (anyio.run(work, "done", backend=backend), len(runs))
@@ -240,7 +248,7 @@ def test_an_async_function_gives_up_too(backend):
 
     @retry_on_conflict(policy=RetryPolicy(attempts=2))
     async def work() -> None:
-        raise DISGUISES["raw aio stub"]()
+        raise made(DISGUISES, "raw aio stub")
 
     with pytest.raises(AttemptsExhaustedError):
         anyio.run(work, backend=backend)
@@ -254,7 +262,7 @@ def test_an_async_function_is_not_retried_on_other_errors(backend):
 
     @retry_on_conflict
     async def work() -> None:
-        raise OTHERS["timeout"]()
+        raise made(OTHERS, "timeout")
 
     @retry_on_conflict
     async def wait() -> None:
@@ -315,7 +323,7 @@ def test_a_loop_inside_a_loop_does_not_multiply():
         runs.append(1)
         raise Refusal(ABORTED, "")
 
-    outer = retry_on_conflict(policy=RetryPolicy(attempts=2))(lambda: inner())
+    outer = retry_on_conflict(policy=RetryPolicy(attempts=2))(inner)
     with pytest.raises(AttemptsExhaustedError):
         outer()
     assert 2 == len(runs)
@@ -419,7 +427,9 @@ async def count_up_async(client: AsyncDaprClient, store: str, key: str) -> None:
 def count_up_in_a_transaction(client: DaprClient, store: str, key: str) -> None:
     state = client.get_state(store, key)
     data = json.dumps({"n": state.json()["n"] + 1})
-    client.execute_state_transaction(store, [TransactionalStateOperation(key=key, data=data, etag=state.etag)])
+    client.execute_state_transaction(
+        store, [TransactionalStateOperation(key=key, data=data, etag=state.etag)]
+    )
 
 
 @pytest.mark.parametrize("store", ["in-memory", "sqlite", "redis", "postgresql-v2"])
@@ -543,7 +553,9 @@ def with_etag(client: DaprClient, store: str) -> None:
 
 def guarded_bulk(client: DaprClient, store: str) -> None:
     state = client.get_state(store, "roc-guarded")
-    client.save_bulk_state(store, [StateItem("roc-other", "1"), StateItem("roc-guarded", "2", etag=state.etag)])
+    client.save_bulk_state(
+        store, [StateItem("roc-other", "1"), StateItem("roc-guarded", "2", etag=state.etag)]
+    )
 
 
 def guarded_transaction(client: DaprClient, store: str) -> None:
@@ -605,6 +617,6 @@ def test_outside_of_a_decorated_function_the_sdk_is_as_it_was(sdk, live_named):
         with pytest.raises(TypeError):
             client.save_state()
         with pytest.raises(TypeError):
-            retry_on_conflict(lambda: client.save_state())()
+            retry_on_conflict(client.save_state)()
         assert "save_state" == client.save_state.__name__
     assert [] == events

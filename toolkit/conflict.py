@@ -1,9 +1,5 @@
 """
 ``retry_on_conflict``: the loop around an ETag for code that stays on the Dapr SDK, raw stubs or HTTP.
-
-A lost ETag has many disguises. The SDK raises ``DaprGrpcError`` with ABORTED from most calls, ``DaprInternalError``
-without a code from the async ``save_state``, INTERNAL with a telling text from transactions and creates; raw stubs raise
-``RpcError``; HTTP answers 409 or 500. ``is_conflict`` knows them by shape, without importing any of their packages.
 """
 
 from __future__ import annotations
@@ -17,114 +13,19 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final, ParamSpec, TypeVar, cast, overload
+from typing import Any, Final, ParamSpec, TypeVar, overload
 
 import anyio
 
 from toolkit._checks import name_of
+from toolkit._disguises import is_conflict
 from toolkit.core.events import Event
 from toolkit.core.policy import RetryPolicy
-from toolkit.errors import AlreadyExistsError, AttemptsExhaustedError, ConflictError, StateError
+from toolkit.errors import AttemptsExhaustedError
 from toolkit.log import emit, listening
-from toolkit.stores import profiles
-from toolkit.stores.classify import ETAG_MISMATCH
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-# How any store words a lost ETag, a lost create or a transaction that its database rolled back.
-_TEXTS: Final = frozenset(
-    text.lower()
-    for profile in profiles.values()
-    for texts in (
-        (ETAG_MISMATCH,),
-        profile.conflict_texts,
-        profile.multi_conflict_texts,
-        profile.create_texts,
-        profile.retryable_texts,
-    )
-    for text in texts
-)
-# An HTTP 409 can come from anybody; one of the state API says so in its body or its URL.
-_STATE_HINTS: Final = ("etag", "err_state", "/v1.0/state/", "/state/")
-_DEPTH: Final = 8
-
-
-def is_conflict(error: BaseException) -> bool:
-    """
-    Whether an error means that an ETag moved (or that a create found the key), whatever it is dressed as.
-
-    An exception group is a conflict when all its members are.
-    """
-    for _ in range(_DEPTH):
-        if isinstance(error, StateError):
-            # These two are final: the loop inside has tried enough, or trying again cannot help.
-            final = isinstance(error, AttemptsExhaustedError | AlreadyExistsError)
-            return isinstance(error, ConflictError) and not final
-        if isinstance(error, BaseExceptionGroup):
-            return all(is_conflict(part) for part in cast("BaseExceptionGroup[BaseException]", error).exceptions)
-        verdict = _http_verdict(error)
-        if verdict is None:
-            verdict = _grpc_verdict(error)
-        if verdict is not None:
-            return verdict
-        cause = error.__cause__
-        if cause is None:
-            return False
-        error = cause
-    return False
-
-
-def _grpc_verdict(error: BaseException) -> bool | None:
-    """
-    What a gRPC status tells; ``None`` when there is none.
-    """
-    code = getattr(error, "code", None)
-    if not callable(code):
-        return None
-    name = getattr(code(), "name", None)
-    if name == "ABORTED":
-        return True
-    if name != "INTERNAL":
-        return False if isinstance(name, str) else None
-    details = getattr(error, "details", None)
-    return _worded(str(details() if callable(details) else error))
-
-
-def _http_verdict(error: BaseException) -> bool | None:
-    """
-    What an HTTP status tells, of the SDK, requests, httpx, aiohttp or urllib; ``None`` when there is none.
-    """
-    response = getattr(error, "response", None)
-    status = _http_status(error, response)
-    if status not in (409, 500):
-        return None if status is None else False
-    request = getattr(error, "request_info", None)
-    told = f"{error} {getattr(error, 'error_code', '')} {_body(response)} {getattr(response, 'url', '')} "
-    told += f"{getattr(request, 'real_url', '')} {getattr(error, 'url', '')}"
-    return _worded(told) or (status == 409 and any(hint in told.lower() for hint in _STATE_HINTS))
-
-
-def _http_status(error: BaseException, response: Any) -> int | None:
-    places = ((error, "status_code"), (response, "status_code"), (error, "status"), (error, "code"))
-    for holder, name in places:
-        # One after the other: to look at aiohttp's `code` is a deprecation warning.
-        status = getattr(holder, name, None)
-        if isinstance(status, int):
-            return int(status)
-    return None
-
-
-def _body(response: Any) -> str:
-    try:
-        return str(getattr(response, "text", ""))
-    except Exception:  # noqa: BLE001  httpx: a streamed body nobody has read; the status alone has to do
-        return ""
-
-
-def _worded(text: str) -> bool:
-    text = text.lower()
-    return any(piece in text for piece in _TEXTS)
 
 
 class _Run:
@@ -211,7 +112,9 @@ def _decorate(fn: Callable[..., Any], policy: RetryPolicy) -> Callable[..., Any]
     if not callable(fn):
         raise TypeError(f"retry_on_conflict decorates a function, not {fn!r}; a policy is passed as policy=")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-        raise TypeError(f"{name_of(fn)} is a generator: what it has yielded cannot be taken back, so it cannot be re-run")
+        raise TypeError(
+            f"{name_of(fn)} is a generator: what it has yielded cannot be taken back, so it cannot be re-run"
+        )
     say_once = _Once()
     call = getattr(fn, "__call__", None)  # noqa: B004  looks at the method of callable objects
     if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(call):
@@ -243,7 +146,9 @@ def _synchronous(fn: Callable[..., Any], policy: RetryPolicy, say_once: _Once) -
     return retried
 
 
-def _asynchronous(fn: Callable[..., Awaitable[Any]], policy: RetryPolicy, say_once: _Once) -> Callable[..., Any]:
+def _asynchronous(
+    fn: Callable[..., Awaitable[Any]], policy: RetryPolicy, say_once: _Once
+) -> Callable[..., Any]:
     @functools.wraps(fn)
     async def retried(*args: Any, **kwargs: Any) -> Any:
         run = _Run(name_of(fn), policy)
@@ -319,7 +224,9 @@ def _watch_sdk() -> None:
                     setattr(client, method, _noting(getattr(client, method), etags))
 
 
-def _noting(method: Callable[..., Any], etags: Callable[[dict[str, Any]], Iterable[Any]]) -> Callable[..., Any]:
+def _noting(
+    method: Callable[..., Any], etags: Callable[[dict[str, Any]], Iterable[Any]]
+) -> Callable[..., Any]:
     signature = inspect.signature(method)
 
     def note(args: Any, kwargs: Any) -> None:

@@ -6,20 +6,19 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast
 
 import anyio
 import anyio.abc
 import anyio.to_thread
 
 from toolkit._base import AccessRule
+from toolkit._held import AsyncHeldStore, HeldStore, StoreOptions, StoreSettings, handle_of
 from toolkit.core.model import Access
-from toolkit.core.policy import RetryPolicy
 from toolkit.store import AsyncStateStore, StateStore
-from toolkit.stores import Profile
 
 if TYPE_CHECKING:
     from toolkit.dapr.address import TokenSource
@@ -30,31 +29,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 _THREADS: Final = 64
-
-
-class StoreSettings(TypedDict, total=False):
-    """
-    What ``StateStore`` takes beside its name, its place and its rights.
-    """
-
-    retry: RetryPolicy | None
-    envelope: bool
-    op_window: float
-    op_ttl: float
-    lease: float
-    clock_skew: float
-    profile: Profile | str | None
-    accept_unverified: bool
-    last_write: bool
-    port: Any
-
-
-class StoreOptions(StoreSettings, total=False):
-    """
-    The same with the rights.
-    """
-
-    access: AccessRule
 
 
 class BaseDapr:
@@ -116,19 +90,9 @@ class BaseDapr:
 
     def _check_open(self) -> None:
         if not self._open:
-            raise RuntimeError(f"{self!r} is not open: use it inside `with {type(self).__name__}(...) as dapr:`")
-
-
-def _handle(name: str, options: StoreOptions) -> tuple[Any, ...]:
-    """
-    What tells two handles on one store apart; a mapping of rights counts by what it says.
-    """
-    given: list[tuple[str, Any]] = sorted(options.items())
-    rights = options.get("access")
-    if isinstance(rights, Mapping):
-        given = [(option, value) for option, value in given if option != "access"]
-        given.append(("access", tuple(sorted((prefix, rights[prefix].value) for prefix in rights))))
-    return name, *given
+            raise RuntimeError(
+                f"{self!r} is not open: use it inside `with {type(self).__name__}(...) as dapr:`"
+            )
 
 
 class Dapr(BaseDapr):
@@ -164,7 +128,7 @@ class Dapr(BaseDapr):
             raise RuntimeError(f"{self!r} is already open")
         wanted = self._wanted()
         link = self._make_link()
-        self._held: dict[tuple[Any, ...], _HeldStore] = {}
+        self._held: dict[tuple[Any, ...], HeldStore] = {}
         self._lock = threading.Lock()
         try:
             if wanted is not None:
@@ -179,7 +143,9 @@ class Dapr(BaseDapr):
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self, timeout: float | None = 10.0) -> None:
@@ -232,54 +198,12 @@ class Dapr(BaseDapr):
         self._check_open()
         return self._hold(name, options)
 
-    def _hold(self, name: str, options: StoreOptions) -> _HeldStore:
-        key = _handle(name, options)
+    def _hold(self, name: str, options: StoreOptions) -> HeldStore:
+        key = handle_of(name, options)
         with self._lock:
             if key not in self._held:
-                self._held[key] = _HeldStore(name, dapr=self, **options)
+                self._held[key] = HeldStore(name, dapr=self, **options)
             return self._held[key]
-
-
-class _HeldStore(StateStore):
-    """
-    A store that connects with its first call and is closed by its ``Dapr``.
-    """
-
-    _connecting: threading.Lock
-    _over = False
-
-    def __init__(self, name: str, *, dapr: Dapr, **options: Unpack[StoreOptions]) -> None:
-        super().__init__(name, dapr=dapr, **options)
-        self._connecting = threading.Lock()
-
-    def connect(self) -> None:
-        """
-        Connect unless that is done.
-        """
-        if self._site is not None:
-            return
-        with self._connecting:
-            if self._over:
-                raise RuntimeError(f"{self!r}: its Dapr object was closed")
-            if self._site is None:
-                super().__enter__()
-
-    def let_go(self, timeout: float | None) -> None:
-        """
-        Close it for good.
-        """
-        with self._connecting:
-            self._over = True
-        self.close(timeout)
-
-    def __enter__(self) -> Self:
-        self.connect()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """
-        Leave it to the ``Dapr``: others may be using it.
-        """
 
 
 class AsyncDapr(BaseDapr):
@@ -293,7 +217,7 @@ class AsyncDapr(BaseDapr):
         if self._open:
             raise RuntimeError(f"{self!r} is already open")
         link = self._make_link()
-        self._held: dict[tuple[Any, ...], _AsyncHeldStore] = {}
+        self._held: dict[tuple[Any, ...], AsyncHeldStore] = {}
         self._limiter = anyio.CapacityLimiter(_THREADS)
         self._over = anyio.Event()
         self._stack = stack = AsyncExitStack()
@@ -364,13 +288,13 @@ class AsyncDapr(BaseDapr):
         self._check_open()
         return self._hold(name, options)
 
-    def _hold(self, name: str, options: StoreOptions) -> _AsyncHeldStore:
-        key = _handle(name, options)
+    def _hold(self, name: str, options: StoreOptions) -> AsyncHeldStore:
+        key = handle_of(name, options)
         if key not in self._held:
-            self._held[key] = _AsyncHeldStore(name, dapr=self, **options)
+            self._held[key] = AsyncHeldStore(name, dapr=self, **options)
         return self._held[key]
 
-    async def _host(self, store: _AsyncHeldStore, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+    async def _host(self, store: AsyncHeldStore, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         """
         Hold one store open: its task group has to be left by the task that entered it.
         """
@@ -378,103 +302,8 @@ class AsyncDapr(BaseDapr):
             task_status.started()
             await self._over.wait()
 
-    async def host(self, store: _AsyncHeldStore) -> None:
+    async def host(self, store: AsyncHeldStore) -> None:
         """
         Open a store for as long as this object is open.
         """
         await self._group.start(functools.partial(self._host, store))
-
-
-class _AsyncHeldStore(AsyncStateStore):
-    """
-    A store that connects with its first call and is closed by its ``AsyncDapr``.
-    """
-
-    def __init__(self, name: str, *, dapr: AsyncDapr, **options: Unpack[StoreOptions]) -> None:
-        super().__init__(name, dapr=dapr, **options)
-        self._owner = dapr
-        self._connecting: anyio.Lock | None = None
-
-    def opened(self) -> _Opened:
-        return _Opened(self)
-
-    async def connect(self) -> None:
-        """
-        Connect unless that is done.
-        """
-        if self._site is not None:
-            return
-        if not self._owner.is_open:
-            raise RuntimeError(f"{self!r}: its AsyncDapr object was closed")
-        if self._connecting is None:
-            self._connecting = anyio.Lock()
-        async with self._connecting:
-            if self._site is None:
-                await self._owner.host(self)
-
-    async def __aenter__(self) -> Self:
-        await self.connect()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> bool | None:
-        """
-        Leave it to the ``AsyncDapr``: others may be using it.
-        """
-
-
-class _Opened:
-    """
-    The plain life of a held store, around the one its users see.
-    """
-
-    def __init__(self, store: _AsyncHeldStore) -> None:
-        self.store = store
-
-    async def __aenter__(self) -> None:
-        await AsyncStateStore.__aenter__(self.store)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> bool | None:
-        return await AsyncStateStore.__aexit__(self.store, kind, error, at)
-
-
-def _connecting(method: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def call(self: _HeldStore, *args: Any, **kwargs: Any) -> Any:
-        self.connect()
-        return method(self, *args, **kwargs)
-
-    return call
-
-
-def _connecting_async(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    @functools.wraps(method)
-    async def call(self: _AsyncHeldStore, *args: Any, **kwargs: Any) -> Any:
-        await self.connect()
-        return await method(self, *args, **kwargs)
-
-    return call
-
-
-# What users call on a store; any of it may be the first call.
-CALLS: Final = (
-    "compare_and_set",
-    "create",
-    "delete",
-    "get",
-    "get_many",
-    "outcome",
-    "read",
-    "resolve",
-    "set",
-    "snapshot",
-    "transact",
-    "update",
-    "void",
-)
-for _name in CALLS:
-    setattr(_HeldStore, _name, _connecting(getattr(StateStore, _name)))
-    setattr(_AsyncHeldStore, _name, _connecting_async(getattr(AsyncStateStore, _name)))

@@ -21,7 +21,7 @@ from toolkit import (
     SidecarUnavailableError,
     StateStore,
 )
-from toolkit.facade import CALLS
+from toolkit._held import CALLS
 from toolkit.log import capture
 from toolkit.testing import MemoryStore
 
@@ -128,7 +128,12 @@ def test_closing_closes_its_stores():
     with Dapr(state_store="s", port=port) as dapr:
         states, late, unused = dapr.states, dapr.state("a", port=port), dapr.state("b", port=port)
         late.get("k")
-    for call in (lambda: states.get("k"), lambda: late.get("k"), lambda: unused.get("k"), lambda: dapr.states):
+    for call in (
+        lambda: states.get("k"),
+        lambda: late.get("k"),
+        lambda: unused.get("k"),
+        lambda: dapr.states,
+    ):
         with pytest.raises(RuntimeError):
             call()
     dapr.close()
@@ -233,8 +238,7 @@ def test_the_async_colour(backend):
             assert {"n": 1} == await other.transact(put, "t")
         for refused in (other.get, dapr.state):
             with pytest.raises(RuntimeError):
-                answer: Any = refused("k")
-                await answer
+                await refused("k")
 
     async def put(tx: Any, key: str) -> dict[str, int]:
         tx.create(key, {"n": 1})
@@ -250,10 +254,13 @@ def test_an_error_of_the_block_comes_out_as_it_is(backend):
     """
 
     async def call() -> None:
-        with pytest.raises(ZeroDivisionError):
+        async def broken() -> None:
             async with AsyncDapr(state_store="s", port=MemoryStore()) as dapr:
                 await dapr.state("o", port=MemoryStore()).get("k")
                 raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await broken()
 
     run(backend, call)
 
@@ -282,7 +289,9 @@ def test_every_call_of_a_store_is_known_to_the_held_ones():
     A public method that talks to the store opens a held store first; one that is new has to be listed.
     """
     not_calls = {"close", "typed", "finish_later", "commit_shielded"}
-    public = {name for kind in (StateStore, AsyncStateStore) for name in vars(kind) if not name.startswith("_")}
+    public = {
+        name for kind in (StateStore, AsyncStateStore) for name in vars(kind) if not name.startswith("_")
+    }
     assert sorted(CALLS) == sorted(public - not_calls)
 
 

@@ -392,10 +392,17 @@ def test_a_token_from_everywhere(daprd, tmp_path, monkeypatch, where):
     The token may be a text, a file, a callable or the environment's; it belongs to one object: another has its own.
     """
     token = "right-token-71c4"
-    sidecar = daprd(components=[component("states", "state.in-memory"), secret_store(tmp_path)], api_token=token)
+    sidecar = daprd(
+        components=[component("states", "state.in-memory"), secret_store(tmp_path)], api_token=token
+    )
     path = tmp_path / "token"
     path.write_text(f"{token}\n", encoding="utf-8")
-    sources: dict[str, Any] = {"argument": token, "file": path, "callable": lambda: token, "environment": None}
+    sources: dict[str, Any] = {
+        "argument": token,
+        "file": path,
+        "callable": lambda: token,
+        "environment": None,
+    }
     if where == "environment":
         monkeypatch.setenv("DAPR_API_TOKEN", token)
     options = {"address": sidecar.grpc_endpoint, "state_store": "states", "secret_store": "secrets"}
@@ -413,7 +420,9 @@ def test_a_token_file_that_is_rotated(daprd, tmp_path):
     """
     A token file is read for each call: a new token is used from the next call on.
     """
-    sidecar = daprd(components=[component("states", "state.in-memory"), secret_store(tmp_path)], api_token="second")
+    sidecar = daprd(
+        components=[component("states", "state.in-memory"), secret_store(tmp_path)], api_token="second"
+    )
     path = tmp_path / "token"
     path.write_text("second", encoding="utf-8")
     with Dapr(address=sidecar.grpc_endpoint, api_token=path, secret_store="secrets") as dapr:
@@ -446,5 +455,3 @@ def test_host_and_port_from_the_environment(sidecar, monkeypatch):
     monkeypatch.setenv("DAPR_GRPC_PORT", str(sidecar.grpc_port))
     with Dapr(secret_store="secrets") as dapr:
         assert {"plain": "p1"} == dapr.secrets.get("plain")
-
-

@@ -190,7 +190,7 @@ def test_a_line_end_is_cut_off(tmp_path, monkeypatch):
     [
         (Path("/nowhere/token"), ValueError, "/nowhere/token cannot be read"),
         (lambda: None, TypeError, "has to be a text, and came as NoneType"),
-        (lambda: PLANTED.encode(), TypeError, "came as bytes"),
+        (PLANTED.encode, TypeError, "came as bytes"),
     ],
 )
 def test_a_source_that_gives_no_token_is_named(source, kind, words):

@@ -151,13 +151,19 @@ class Link:
         if answer.code == "UNAUTHENTICATED":
             return self._refused(answer)
         if answer.code == "PERMISSION_DENIED":
-            return AccessDeniedError(f"{what} {store!r}: Dapr denies it to this app ({shown(answer)}); check its scopes")
-        if answer.code in ("INVALID_ARGUMENT", "FAILED_PRECONDITION") and any(part in text for part in _MISSING):
+            return AccessDeniedError(
+                f"{what} {store!r}: Dapr denies it to this app ({shown(answer)}); check its scopes"
+            )
+        if answer.code in ("INVALID_ARGUMENT", "FAILED_PRECONDITION") and any(
+            part in text for part in _MISSING
+        ):
             return UnknownStoreError(
                 f"the sidecar at {self.address} has no {what} {store!r} loaded for this app ({shown(answer)})"
             )
         if answer.code == "DEADLINE_EXCEEDED":
-            return StoreUnavailableError(f"{what} {store!r} did not answer within {CALL:g} s; check its component")
+            return StoreUnavailableError(
+                f"{what} {store!r} did not answer within {CALL:g} s; check its component"
+            )
         return None if answer.code == "INTERNAL" else StoreError(f"{what} {store!r} failed ({shown(answer)})")
 
     def check(self) -> None:
@@ -187,7 +193,9 @@ class Link:
         )
 
     def _refused(self, answer: Reply) -> StoreError:
-        return StoreError(f"the sidecar at {self.address} refuses the Dapr API token ({answer.code}): check api_token=")
+        return StoreError(
+            f"the sidecar at {self.address} refuses the Dapr API token ({answer.code}): check api_token="
+        )
 
     def _gone(self, answer: Reply, seconds: float) -> SidecarUnavailableError:
         return SidecarUnavailableError(
@@ -201,7 +209,9 @@ def _missing(wanted: Mapping[str, str], metadata: Any) -> tuple[str, str, tuple[
     The first wanted component that is not loaded: its kind, its name, and those of its kind that are.
     """
     for kind, name in wanted.items():
-        loaded = sorted(item.name for item in metadata.registered_components if item.type.startswith(f"{kind}."))
+        loaded = sorted(
+            item.name for item in metadata.registered_components if item.type.startswith(f"{kind}.")
+        )
         if name not in loaded:
             return kind, name, tuple(loaded)
     return None

@@ -89,5 +89,7 @@ class AsyncSecrets:
         """
         See ``Secrets.get_all``.
         """
-        found: dict[str, dict[str, str]] = await self._in_thread(lambda: self._secrets.get_all(metadata=metadata))
+        found: dict[str, dict[str, str]] = await self._in_thread(
+            lambda: self._secrets.get_all(metadata=metadata)
+        )
         return found
