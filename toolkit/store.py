@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -33,6 +33,8 @@ from toolkit.transaction import Settings, check_isolation, transact_async, trans
 from toolkit.typed import AsyncTypedStateStore, TypedStateStore
 
 T = TypeVar("T")
+
+R = TypeVar("R")
 
 
 class StateStore(Calls):
@@ -266,7 +268,7 @@ class StateStore(Calls):
 
     def transact(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[..., R],
         /,
         *args: Any,
         op_id: str | None = None,
@@ -274,7 +276,7 @@ class StateStore(Calls):
         retry: RetryPolicy | None = None,
         record_errors: tuple[type[BaseException], ...] = (),
         **kwargs: Any,
-    ) -> Any:
+    ) -> R:
         """
         Run ``fn(tx, *args, **kwargs)`` as one serializable transaction and return what it returned.
 
@@ -297,7 +299,8 @@ class StateStore(Calls):
         """
         said = Settings(op_id, check_isolation(isolation), retry, record_errors)
         self._live()
-        return transact_sync(self, self._world, fn, said, args, kwargs)
+        result: R = transact_sync(self, self._world, fn, said, args, kwargs)
+        return result
 
     def snapshot(self, keys: Iterable[str]) -> Mapping[str, Any]:
         """
@@ -484,7 +487,7 @@ class AsyncStateStore(Calls):
 
     async def transact(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[..., Awaitable[R]],
         /,
         *args: Any,
         op_id: str | None = None,
@@ -492,13 +495,14 @@ class AsyncStateStore(Calls):
         retry: RetryPolicy | None = None,
         record_errors: tuple[type[BaseException], ...] = (),
         **kwargs: Any,
-    ) -> Any:
+    ) -> R:
         """
         See ``StateStore.transact``; the body is ``async def``.
         """
         said = Settings(op_id, check_isolation(isolation), retry, record_errors)
         self._live()
-        return await transact_async(self, self._world, fn, said, args, kwargs)
+        result: R = await transact_async(self, self._world, fn, said, args, kwargs)
+        return result
 
     async def snapshot(self, keys: Iterable[str]) -> Mapping[str, Any]:
         """

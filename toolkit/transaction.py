@@ -242,13 +242,15 @@ class Transactional(Generic[P, R]):
         """
         return Transactional(self.fn, Settings(op_id, check_isolation(isolation), retry, record_errors).over(self.settings))
 
-    def __call__(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, target: Any, /, *args: Any, **kwargs: Any) -> R:
         if isinstance(target, BaseTransaction):
-            return self._join(target, args, kwargs)
+            joined: R = self._join(target, args, kwargs)
+            return joined
         transact = getattr(target, "transact", None)
         if transact is None:
             raise TypeError(f"{name_of(self.fn)}: the first argument must be a store or a tx, not {target!r}")
-        return transact(self, *args, **kwargs)
+        result: R = transact(self, *args, **kwargs)
+        return result
 
     def _join(self, tx: BaseTransaction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         joined, settings = tx._run.options, self.settings  # noqa: SLF001  one package, one concept
