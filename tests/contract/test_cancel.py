@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.contract.suite import inc
+from tests.contract.common import inc
 from toolkit import AsyncStateStore, Outcome
 from toolkit.combine import AsyncCombiner
 from toolkit.core.model import Reply, Write

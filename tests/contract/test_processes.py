@@ -43,12 +43,16 @@ def run(store: LiveStore, log: Path, *, processes: int, threads: int, times: int
 
 
 @pytest.mark.parametrize("name", STORES)
-def test_four_processes_of_four_threads(name: str, live_named: Callable[[str], LiveStore], tmp_path: Path) -> None:
+def test_four_processes_of_four_threads(
+    name: str, live_named: Callable[[str], LiveStore], tmp_path: Path
+) -> None:
     """4 processes x 4 threads x 25 increments make exactly 400."""
     assert run(live_named(name), tmp_path, processes=4, threads=4, times=25) == (400, 400)
 
 
-def test_conflict_lines_name_their_winner(live: Any, live_named: Callable[[str], LiveStore], tmp_path: Path) -> None:
+def test_conflict_lines_name_their_winner(
+    live: Any, live_named: Callable[[str], LiveStore], tmp_path: Path
+) -> None:
     """Over at least 500 conflict lines 99 % name a winner, and it is a write that some committed line reports."""
     stores = [name for name in ("redis", "postgresql-v2", "mysql", "sqlite") if name not in live.missing]
     conflicts: list[dict[str, Any]] = []

@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import LiveStore
 from tests.contract.caller import COLOURS, opened
-from tests.contract.suite import inc
+from tests.contract.common import inc
 from toolkit import CLEAR, Outcome, RetryPolicy, StateStore
 from toolkit.core.model import Row
 from toolkit.dapr.address import Token, address_of
@@ -32,7 +32,6 @@ from toolkit.sidecar.ports import free_ports
 from toolkit.testing.proxy import FaultProxy
 
 
-
 def sqlite(name: str, directory: Path, **more: Any) -> dict[str, Any]:
     path = directory / f"{name}.db"
     return {**component(name, "state.sqlite", metadata={"connectionString": f"file:{path}"}), **more}
@@ -44,9 +43,9 @@ def test_an_unknown_store(daprd: Callable[..., Sidecar], tmp_path: Path, colour:
     mine = sqlite("orders", tmp_path)
     theirs = sqlite("billing", tmp_path, scopes=["somebody-else"])
     sidecar = daprd(components=[mine, theirs], app_id="shop")
-    with pytest.raises(UnknownStoreError, match=r"'billing'.*loaded for this app: orders.*scopes") as caught:
-        with opened(colour, "billing", address=sidecar.grpc_endpoint):
-            pass
+    told = pytest.raises(UnknownStoreError, match=r"'billing'.*loaded for this app: orders.*scopes")
+    with told as caught, opened(colour, "billing", address=sidecar.grpc_endpoint):
+        pass
     assert caught.value.available == ("orders",)
     other = daprd(components=[sqlite("parcels", tmp_path, scopes=["shop"]), theirs], app_id="somebody-else")
     with opened(colour, "billing", address=other.grpc_endpoint) as store:
@@ -59,9 +58,9 @@ def test_a_wrong_token(daprd: Callable[..., Sidecar], tmp_path: Path, colour: st
     """Refused at once, the cure named, the token nowhere in the error."""
     sidecar = daprd(components=[sqlite("orders", tmp_path)], api_token="right")
     for token in ("not-the-right-one", None):
-        with pytest.raises(StoreError, match=r"api_token") as caught:
-            with opened(colour, "orders", address=sidecar.grpc_endpoint, api_token=token):
-                pass
+        refused = pytest.raises(StoreError, match=r"api_token")
+        with refused as caught, opened(colour, "orders", address=sidecar.grpc_endpoint, api_token=token):
+            pass
         assert "not-the-right-one" not in str(caught.value)
     with opened(colour, "orders", address=sidecar.grpc_endpoint, api_token="right") as store:
         assert store.get("k") is None
@@ -72,14 +71,16 @@ def test_no_sidecar(colour: str) -> None:
     """Bounded waiting, then the address and the last reason."""
     (port,) = free_ports(1)
     started = time.monotonic()
-    with pytest.raises(SidecarUnavailableError, match=rf"127.0.0.1:{port}.*occ run"):
-        with opened(colour, "orders", address=f"127.0.0.1:{port}", startup_timeout=0.3):
-            pass
+    told = pytest.raises(SidecarUnavailableError, match=rf"127.0.0.1:{port}.*occ run")
+    with told, opened(colour, "orders", address=f"127.0.0.1:{port}", startup_timeout=0.3):
+        pass
     assert time.monotonic() - started < 3
 
 
 @pytest.mark.parametrize("colour", COLOURS)
-def test_a_sidecar_that_dies_and_comes_back(daprd: Callable[..., Sidecar], tmp_path: Path, colour: str) -> None:
+def test_a_sidecar_that_dies_and_comes_back(
+    daprd: Callable[..., Sidecar], tmp_path: Path, colour: str
+) -> None:
     """Killed in the middle: calls end by their deadline with a typed error; started again the same store works."""
     sidecar = daprd(components=[sqlite("orders", tmp_path)])
     retry = RetryPolicy(deadline=1.5)

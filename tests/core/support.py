@@ -42,9 +42,7 @@ def make_site(
 ) -> Site:
     """The surroundings of one process called *name*."""
     facts = profile_of(profile)
-    rules = Rules(
-        can_create=facts.safe_create, has_ttl=facts.has_ttl, envelope=envelope, op_window=op_window
-    )
+    rules = Rules(can_create=facts.safe_create, has_ttl=facts.has_ttl, envelope=envelope, op_window=op_window)
     return Site(
         store="s",
         profile=facts,

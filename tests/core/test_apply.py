@@ -11,9 +11,8 @@ import pytest
 from tests.core.support import EPOCH, NOTHING, add, errors_of, job, make_site
 from toolkit.core.compose import body
 from toolkit.core.jobs import Batch, Done, Failed, Rules, apply
-from toolkit.core.model import ABSENT, CLEAR, DELETE, UNCHANGED, ETag
+from toolkit.core.model import ABSENT, CLEAR, DELETE, UNCHANGED, ETag, Row
 from toolkit.core.seen import Seen, see
-from toolkit.core.model import Row
 from toolkit.core.stamp import MAX_IDS, Applied, Stamp
 from toolkit.core.value import digest
 
@@ -47,7 +46,13 @@ def answer(result: Done | Failed) -> Any:
         (NOTHING, job("update", change=add()), ABSENT, "NotFoundError", False),
         (NOTHING, job("update", change=add(), default={"n": 0}), {"n": 1}, {"n": 1}, True),
         (NOTHING, job("update", change=lambda _: UNCHANGED, default=None), ABSENT, None, False),
-        (NOTHING, job("update", change=lambda value: {"was": value}, default=None), {"was": None}, {"was": None}, True),
+        (
+            NOTHING,
+            job("update", change=lambda value: {"was": value}, default=None),
+            {"was": None},
+            {"was": None},
+            True,
+        ),
         (stored(ADA), job("set", value={"b": 2}), {"b": 2}, None, True),
         (NOTHING, job("set", value={"b": 2}), {"b": 2}, None, True),
         (stored(ADA), job("create", value={"b": 2}), ADA, "AlreadyExistsError", False),
@@ -58,7 +63,13 @@ def answer(result: Done | Failed) -> Any:
         (stored(ADA), job("compare_and_set", value={"b": 2}, etag=ABSENT), ADA, "AlreadyExistsError", False),
         (NOTHING, job("compare_and_set", value={"b": 2}, etag=ABSENT), {"b": 2}, None, True),
         (NOTHING, job("compare_and_set", value={"b": 2}, etag=ETag("v1")), ABSENT, "ConflictError", False),
-        (stored({}, gone=True), job("compare_and_set", value={}, etag=ETag("v1")), ABSENT, "ConflictError", False),
+        (
+            stored({}, gone=True),
+            job("compare_and_set", value={}, etag=ETag("v1")),
+            ABSENT,
+            "ConflictError",
+            False,
+        ),
         (stored(ADA), job("delete"), ABSENT, None, True),
         (NOTHING, job("delete"), ABSENT, None, False),
         (stored({}, gone=True), job("delete"), ABSENT, None, False),
@@ -80,7 +91,9 @@ def test_a_failed_call_leaves_the_others_alone() -> None:
         value["n"] = 99
         raise LookupError("planted")
 
-    done = batch(stored(ADA), job("update", change=add()), job("update", change=broken), job("update", change=add(10)))
+    done = batch(
+        stored(ADA), job("update", change=add()), job("update", change=broken), job("update", change=add(10))
+    )
     assert [answer(result) for result in done.results] == [
         {"n": 2, "tags": ["x"]},
         "LookupError",
@@ -132,9 +145,13 @@ async def later(value: Any) -> Any:
     return value
 
 
+def hidden(value: Any) -> Any:
+    return later(value)
+
+
 def test_an_async_change_that_hides_is_caught_by_its_result() -> None:
     """A plain function that returns a coroutine writes nothing, and the coroutine is closed."""
-    done = batch(stored(ADA), job("update", change=lambda value: later(value)))
+    done = batch(stored(ADA), job("update", change=hidden))
     assert (answer(done.results[0]), done.working.dirty) == ("TypeError", False)
 
 
@@ -165,7 +182,11 @@ class TestOperationIds:
     def test_a_call_that_failed_leaves_no_id(self) -> None:
         """A refused create can be repeated under its id once the key is free."""
         done = batch(stored(ADA), job("create", value={}, op_id="m-1"))
-        assert (errors_of(done.results), done.working.ops, done.working.dirty) == (["AlreadyExistsError"], (), False)
+        assert (errors_of(done.results), done.working.ops, done.working.dirty) == (
+            ["AlreadyExistsError"],
+            (),
+            False,
+        )
 
     def test_a_call_that_changes_nothing_still_leaves_its_id(self) -> None:
         """UNCHANGED under an id is an effect of its own: that this operation is done."""
@@ -175,7 +196,9 @@ class TestOperationIds:
     def test_a_full_ring_is_refused_before_anything_is_sent(self) -> None:
         """Ids younger than the window are never dropped: the call says when there is room again."""
         ops = tuple(Applied(number, int(EPOCH) - 100, 0) for number in range(MAX_IDS))
-        done = batch(stored(ADA, ops=ops), job("update", change=add(), op_id="m-1"), job("update", change=add()))
+        done = batch(
+            stored(ADA, ops=ops), job("update", change=add(), op_id="m-1"), job("update", change=add())
+        )
         assert errors_of(done.results) == ["OperationWindowError", "ok"]
         assert isinstance(done.results[0], Failed)
         assert "free in 500 s" in str(done.results[0].error)

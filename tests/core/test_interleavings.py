@@ -62,21 +62,25 @@ def told(results: Sequence[Any]) -> list[Any]:
     return heard
 
 
-def alone(profile: str, makes: Sequence[Make], order: Sequence[int], *, present: bool) -> tuple[list[Any], Any]:
+def alone(
+    profile: str, makes: Sequence[Make], order: Sequence[int], *, present: bool
+) -> tuple[list[Any], Any]:
     """The answers and the value of the same calls made one after the other."""
     script = Script(start(profile, present=present))
     heard: list[Any] = [None] * len(makes)
     for who in order:
         writer = once(make_site(profile, name=f"w{who}"), makes[who]())
         script.drive(writer.run())
-        (_, one), = writer.answers
+        ((_, one),) = writer.answers
         heard[who] = one.value if isinstance(one, Done) else type(one.error).__name__
     return heard, visible(script.world)
 
 
 def explore(profile: str, makes: Sequence[Make], *, present: bool = True) -> Counter[str]:
     """Run every interleaving and hold each against every order; tells how often each set of answers came."""
-    orders = [alone(profile, makes, order, present=present) for order in itertools.permutations(range(len(makes)))]
+    orders = [
+        alone(profile, makes, order, present=present) for order in itertools.permutations(range(len(makes)))
+    ]
     seen: Counter[str] = Counter()
 
     def writers() -> list[Any]:
@@ -175,7 +179,10 @@ def test_a_schedule_replays(profile: str) -> None:
     """The schedule an error names leads to the same trace again."""
 
     def writers() -> list[Any]:
-        return [once(make_site(profile, name=f"w{who}"), make()).run() for who, make in enumerate((UPDATE, DOUBLE))]
+        return [
+            once(make_site(profile, name=f"w{who}"), make()).run()
+            for who, make in enumerate((UPDATE, DOUBLE))
+        ]
 
     first = list(interleavings(writers, lambda: start(profile), perform))[-2]
     again = replay(first.schedule, writers, lambda: start(profile), perform)
@@ -196,9 +203,7 @@ def test_a_plain_loop_would_be_caught() -> None:
     def writers() -> list[Any]:
         return [once(make_site(name=f"w{who}"), UPDATE()).run() for who in range(2)]
 
-    ends = {
-        visible(run.world)["n"] for run in interleavings(writers, lambda: start("in-memory"), unsafe)
-    }
+    ends = {visible(run.world)["n"] for run in interleavings(writers, lambda: start("in-memory"), unsafe)}
     assert ends == {2, 3}
 
 
@@ -216,6 +221,7 @@ def test_a_physical_delete_on_redis_would_be_caught() -> None:
 
     orders = [alone("redis", (DELETE_ANY, CAS), order, present=True) for order in ((0, 1), (1, 0))]
     outcomes = [
-        (told(run.results), visible(run.world)) for run in interleavings(writers, lambda: start("redis"), unsafe)
+        (told(run.results), visible(run.world))
+        for run in interleavings(writers, lambda: start("redis"), unsafe)
     ]
     assert any(outcome not in orders for outcome in outcomes)

@@ -15,7 +15,13 @@ from toolkit.core.policy import CAP_ROUND_TRIPS, FLOOR, RetryPolicy
 seconds = st.floats(0.0, 100.0, allow_nan=False)
 
 
-@given(st.integers(0, 10_000), seconds, st.floats(0, 1, exclude_max=True), st.none() | seconds, st.none() | seconds)
+@given(
+    st.integers(0, 10_000),
+    seconds,
+    st.floats(0, 1, exclude_max=True),
+    st.none() | seconds,
+    st.none() | seconds,
+)
 def test_a_wait_is_never_longer_than_its_cap(
     losses: int, round_trip: float, chance: float, initial: float | None, maximum: float | None
 ) -> None:

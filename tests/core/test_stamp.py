@@ -172,7 +172,9 @@ def test_no_id_is_forgotten_inside_its_window(ages: list[int], now: int, window:
 
 def test_the_ids_fit_their_room() -> None:
     """As many ids as a stamp may hold are at most 16 KiB of text."""
-    full = Stamp("v", "absent", "h", ops=tuple(Applied(2**64 - 1, 2**32 - 1, 2**16 - 1) for _ in range(MAX_IDS)))
+    full = Stamp(
+        "v", "absent", "h", ops=tuple(Applied(2**64 - 1, 2**32 - 1, 2**16 - 1) for _ in range(MAX_IDS))
+    )
     assert len(dump(full)["ops"]) <= 16 * 1024
 
 

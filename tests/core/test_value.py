@@ -51,7 +51,9 @@ json_values = st.recursive(
     | st.integers(-(10**30), 10**30)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=("Cs",))),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abé", max_size=2), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text("abé", max_size=2), inner, max_size=4)
+    ),
     max_leaves=20,
 )
 
@@ -59,7 +61,9 @@ json_values = st.recursive(
 def as_jsonb(value: Any) -> Any:
     """The text PostgreSQL's jsonb gives back: numbers in plain decimal digits, members in another order."""
     if isinstance(value, dict):
-        members = ",".join(f"{json.dumps(name)}: {as_jsonb(value[name])}" for name in sorted(value, reverse=True))
+        members = ",".join(
+            f"{json.dumps(name)}: {as_jsonb(value[name])}" for name in sorted(value, reverse=True)
+        )
         return "{" + members + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(as_jsonb, value)) + "]"
@@ -147,7 +151,9 @@ def test_what_is_not_json_is_named(value: Any, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["\ud800", {"a": ["\udfff"]}, {"\ud800": 1}, 10**5000, {"a": [-(10**5000)]}], ids=lambda _value: ""
+    "value",
+    ["\ud800", {"a": ["\udfff"]}, {"\ud800": 1}, 10**5000, {"a": [-(10**5000)]}],
+    ids=lambda _value: "",
 )
 def test_what_cannot_be_written_as_utf8_json_is_refused(value: Any) -> None:
     """Lone surrogates and integers no reader takes are typed errors too."""

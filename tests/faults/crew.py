@@ -8,14 +8,26 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
+
+from toolkit.testing.proxy import FaultProxy
 
 ROOT = Path(__file__).parents[2]
+STORES: Final = ("sqlite", "redis", "postgresql-v2", "mysql")
+
+
+def line(proxy: FaultProxy) -> str:
+    return f"127.0.0.1:{proxy.port}"
+
+
+def fresh_key() -> str:
+    return f"f-{uuid.uuid4().hex}"
 
 
 @dataclass

@@ -7,6 +7,7 @@ Each row fires at least twenty times; the counts are printed.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -82,7 +83,7 @@ def test_connections_that_break_under_a_write(
         assert below.store.update(key, marking(mark)) == {"n": number, "mark": mark}
         assert below.store.get(key) == {"n": number, "mark": mark}
     with capsys.disabled():
-        print(f"\n{below.name:>14}: {dict(below.wire.faults)}")
+        sys.stdout.write(f"\n{below.name:>14}: {dict(below.wire.faults)}" + "\n")
     assert below.wire.faults == {fault: TIMES}
 
 
@@ -117,8 +118,12 @@ class Sinful:
     port: GrpcPort
 
     def open(self, address: str | None = None, *, lies: bool = False) -> StateStore:
-        profile = replace(find("state.in-memory", "v1"), lies=frozenset({Call.CREATE, Call.CAS} if lies else ()))
-        return StateStore(STORE, address=address or self.sidecar.grpc_endpoint, profile=profile, retry=PATIENT)
+        profile = replace(
+            find("state.in-memory", "v1"), lies=frozenset({Call.CREATE, Call.CAS} if lies else ())
+        )
+        return StateStore(
+            STORE, address=address or self.sidecar.grpc_endpoint, profile=profile, retry=PATIENT
+        )
 
     def row(self, key: str) -> Row:
         row = self.port.get(key, strong=True, timeout=5.0)

@@ -127,21 +127,15 @@ def one(store: StateStore, history: History, proc: str, kind: str, key: str, fre
     """
     entry = store.read(key) if kind in ("cas", "del-if") else None
     old = entry.value["v"] if entry is not None and entry.exists else None
-    match kind:
-        case "read":
-            pending = history.call(proc, "read", key)
-        case "inc":
-            pending = history.call(proc, "inc", key, 1)
-        case "create":
-            pending = history.call(proc, "cas", key, [None, fresh])
-        case "cas":
-            pending = history.call(proc, "cas", key, [old, fresh])
-        case "del-if":
-            pending = history.call(proc, "cas", key, [old, None])
-        case "write":
-            pending = history.call(proc, "write", key, fresh)
-        case _:
-            pending = history.call(proc, "del", key)
+    forms = {
+        "inc": ("inc", 1),
+        "create": ("cas", [None, fresh]),
+        "cas": ("cas", [old, fresh]),
+        "del-if": ("cas", [old, None]),
+        "write": ("write", fresh),
+    }
+    f, arg = forms.get(kind, (kind, None))
+    pending = history.call(proc, f, key, arg)
     try:
         out = perform(store, kind, key, fresh, entry)
     except (AlreadyExistsError, NotFoundError) as error:
@@ -194,13 +188,18 @@ def perform(store: StateStore, kind: str, key: str, fresh: int, entry: Any) -> A
 MODES = {"count": count, "ids": ids, "mixed": mixed}
 
 
+def say(what: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     job = json.loads(sys.argv[1])
     retry = RetryPolicy(deadline=job.get("deadline", 20.0))
     with StateStore(job["store"], address=job["address"], retry=retry) as store:
-        print(json.dumps({"ready": True}), flush=True)
+        say({"ready": True})
         sys.stdin.readline()
-        print(json.dumps(MODES[job["mode"]](store, job)), flush=True)
+        say(MODES[job["mode"]](store, job))
 
 
 if __name__ == "__main__":
