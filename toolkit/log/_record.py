@@ -131,7 +131,7 @@ class RecordBuilder:
         plain = self._plain
         for name, value in fields.items():
             # The bulk of a line, without a call each.
-            kind: type[Any] = type(value)
+            kind = type(value)  # pyright: ignore[reportUnknownVariableType] - values are of any type
             if kind is int or (kind is str and plain and len(value) <= MAX_TEXT):
                 record[name] = value
             elif kind is float:
