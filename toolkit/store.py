@@ -377,6 +377,7 @@ class AsyncStateStore(Calls):
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> bool | None:
         self._site = None
+        self._combiner.stop()
         # Without the error: a task group would wrap it.
         return await self._stack.__aexit__(None, None, None)
 

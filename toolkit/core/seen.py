@@ -88,6 +88,11 @@ class Seen:
         return ETag(self.version_text()) if self.exists(now) else ABSENT
 
     def digest(self) -> str:
+        """
+        The digest of what is visible; a valid stamp holds it.
+        """
+        if self.valid and self.stamp is not None:
+            return self.stamp.digest
         return _digest(self.value if self.plain else self.members, self.key)
 
 

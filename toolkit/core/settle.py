@@ -13,7 +13,7 @@ from toolkit.core.model import ABSENT, UNSENT, Reply, Row, Write
 from toolkit.core.seen import Seen, see
 from toolkit.core.site import Site, refusal, rpc_timeout, unavailable
 from toolkit.core.stamp import WriteId
-from toolkit.core.steps import Chance, Get, Now, Pause, Put, Steps
+from toolkit.core.steps import Chance, Get, Instant, Now, Pause, Put, Steps
 from toolkit.core.sweep import Ghost
 from toolkit.core.value import encode
 from toolkit.errors import CorruptValueError
@@ -33,14 +33,25 @@ def read(site: Site, key: str, deadline: float, *, strong: bool = True) -> Steps
         StoreUnavailableError: No answer within the deadline.
         CorruptValueError: The stored bytes cannot be read.
     """
-    before = started = (yield from Now()).mono
+    started = (yield from Now()).mono
+    return (yield from read_since(site, key, started, deadline, strong=strong))[0]
+
+
+def read_since(
+    site: Site, key: str, started: float, deadline: float, *, strong: bool = True
+) -> Steps[tuple[Seen, Instant]]:
+    """
+    ``read`` for a caller who has just looked at the clock, and will want to know when the answer came.
+    """
+    before = started
     tries = 0
     while True:
         answer = yield from Get(key, rpc_timeout(deadline, before), strong)
-        after = (yield from Now()).mono
+        now = yield from Now()
+        after = now.mono
         if not isinstance(answer, Reply):
             site.round_trip.add(after - before)
-            return see(key, answer)
+            return see(key, answer), now
         if site.judge_reply(Call.GET, answer, key) is Verdict.INVALID:
             raise refusal(site.store, key, answer)
         tries += 1

@@ -20,7 +20,7 @@ from toolkit.core.model import ABSENT, Reply, Write
 from toolkit.core.notes import Attempt, committed_fields, conflict_fields, gave_up_fields, unknown_fields
 from toolkit.core.recovery import clear
 from toolkit.core.seen import Seen
-from toolkit.core.settle import Sent, Settled, backoff, read, settle
+from toolkit.core.settle import Sent, Settled, backoff, read_since, settle
 from toolkit.core.site import Site, Writer, rpc_timeout, unavailable
 from toolkit.core.stamp import WriteId
 from toolkit.core.steps import Chance, Instant, Now, Pause, Put, Steps
@@ -83,11 +83,11 @@ class KeyWriter:
     def _serve(self) -> Steps[None]:
         seen: Seen | None = None
         while True:
-            started = (yield from Now()).mono
-            if seen is None:
-                seen = yield from self._read()
-            self._take_more()
             now = yield from Now()
+            started = now.mono
+            if seen is None:
+                seen, now = yield from self._read(started)
+            self._take_more()
             yield from self._drop_expired(now)
             if not self.jobs:
                 return
@@ -100,7 +100,6 @@ class KeyWriter:
                 seen = None
                 continue
             batch = apply(seen, self.jobs, now.wall, self.site.rules)
-            self.attempt.fn_s = (yield from Now()).mono - now.mono
             if not batch.working.dirty:
                 yield from self._finish(batch, None, seen)
                 return
@@ -108,12 +107,16 @@ class KeyWriter:
             if done:
                 return
 
-    def _read(self) -> Steps[Seen]:
+    def _read(self, started: float) -> Steps[tuple[Seen, Instant]]:
         try:
-            return (yield from self._clear((yield from read(self.site, self.key, self.deadline))))
+            seen, now = yield from read_since(self.site, self.key, started, self.deadline)
+            if intent_of(seen) is not None:
+                seen = yield from self._clear(seen)
+                now = yield from Now()
         except StateError:
             self._take_more()
             raise
+        return seen, now
 
     def _clear(self, seen: Seen) -> Steps[Seen]:
         if intent_of(seen) is None:
@@ -201,9 +204,11 @@ class KeyWriter:
             return True, None
         self.flight = Flight(Receipt(self.key, write_id, Base.of(seen), now.wall))
         before = (yield from Now()).mono
+        self.attempt.fn_s = before - now.mono
         sent = Sent(seen, write, write_id, self.deadline, self.site.policy.deadline)
         reply = yield from Put(write, rpc_timeout(self.deadline, before))
-        self.attempt.write_s = (yield from Now()).mono - before
+        if self.site.observed():
+            self.attempt.write_s = (yield from Now()).mono - before
         settled = yield from settle(self.site, sent, reply)
         self.last_reply = settled.reply
         if settled.fate is Fate.LANDED:
