@@ -24,7 +24,7 @@ from toolkit.errors import (
     InvalidKeyError,
     UnsafeStoreError,
 )
-from toolkit.log import emit, listening
+from toolkit.log import emit, listening, validate_environment
 from toolkit.ports import Component
 from toolkit.stores import Profile, find
 from toolkit.stores.saved import load
@@ -112,6 +112,7 @@ class BaseStateStore:
     # -- opening ---------------------------------------------------------------------------------------------------
 
     def _opened(self, component: Component) -> Site:
+        validate_environment()
         profile = self._choose_profile(component)
         self._forks = _forks.count
         self._call_prefix = secrets.token_hex(4)
