@@ -56,7 +56,9 @@ def chunk(first: int) -> tuple[set[str], Counter[str], Counter[tuple[str, str]],
 
 
 @pytest.mark.timeout(240)
-def test_twenty_thousand_schedules(capsys: pytest.CaptureFixture[str]) -> None:
+def test_twenty_thousand_schedules(
+    capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
+) -> None:
     """No promise is broken in any of them, and the run is not void: every fault hit every store often enough."""
     started = time.perf_counter()
     digests: set[str] = set()
@@ -70,6 +72,7 @@ def test_twenty_thousand_schedules(capsys: pytest.CaptureFixture[str]) -> None:
             table += part[2]
             problems += part[3]
     elapsed = time.perf_counter() - started
+    record_property("table", as_table(table))
     with capsys.disabled():
         sys.stdout.write(
             f"\n{len(digests)} distinct schedules in {elapsed:.0f} s {dict(told)}\n{as_table(table)}\n"
