@@ -31,7 +31,7 @@ class Ghost:
         profile = site.profile
         self._site, self._key = site, key
         self._guard: Row | None = None
-        self._possible = call is Call.CREATE and profile.ghosts and profile.native == "truthful"
+        self._possible = call is Call.CREATE and profile.ghosts and profile.native != "none"
 
     def refused(self, verdict: Verdict, timeout: float) -> Steps[None]:
         """
