@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 AccessRule = Access | Mapping[str, Access]
 
-# Records of transactions live beside the data; nobody but the protocol writes them.
-RECORD_PREFIXES: Final = ("_occ-tx-", "_occ-op-")
+# Records of transactions and the guard of sweeps live beside the data; nobody but the protocol writes them.
+RECORD_PREFIXES: Final = ("_occ-tx-", "_occ-op-", "_occ-sweep")
 
 inside = threading.local()
 

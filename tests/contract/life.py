@@ -66,7 +66,13 @@ class Life:
 
     @pytest.mark.parametrize(
         ("bad", "error"),
-        [("", InvalidKeyError), ("a||b", InvalidKeyError), (5, TypeError), ("_occ-tx-1", InvalidKeyError)],
+        [
+            ("", InvalidKeyError),
+            ("a||b", InvalidKeyError),
+            (5, TypeError),
+            ("_occ-tx-1", InvalidKeyError),
+            ("_occ-sweep", InvalidKeyError),
+        ],
     )
     def test_a_bad_key(self, store: Caller, bad: Any, error: type[Exception]) -> None:
         """Refused before anything is sent, by every call that writes."""
