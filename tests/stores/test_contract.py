@@ -114,10 +114,6 @@ class TestEmulated(Contract):
         """As everywhere, where the stand-in expires anything and its ghosts can be removed."""
         if not place.profile.has_ttl or place.profile.type == "state.azure.cosmosdb":
             pytest.skip("nothing expires by itself here")
-        if place.profile.ghosts and place.profile.native == "read-back":
-            pytest.skip(
-                "an expired document refuses a create until MongoDB sweeps it, within a minute; this one never"
-            )
         super().test_after_the_stores_own_ttl(store, place, key)
 
     @override
