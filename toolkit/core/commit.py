@@ -304,11 +304,20 @@ def commit_intents(site: Site, plan: Plan) -> Steps[Ended]:
         raise
     if stuck is None:
         now = yield from Now()
-        final = commit(outcome, plan.tx, keys, at=now.wall)
+        # Without keys there is nothing to finish: the record may expire from the start.
+        final = replace(commit(outcome, plan.tx, keys, at=now.wall), done=not keys)
         return (yield from decide(site, plan, record, final))
     committed = yield from _abort(site, plan, record.key)
-    ended = Record(record.key, committed=plan.tx if committed else "", keys=keys)
+    ended = replace(undone(plan), committed=plan.tx if committed else "")
     return replace(stuck, record=ended, ending=Ending.COMMITTED if committed else stuck.ending)
+
+
+def undone(plan: Plan) -> Record:
+    """
+    The decision against an attempt, with the keys to be cleaned up.
+    """
+    key = plan.record.key if plan.record is not None else tx_key(plan.tx)
+    return Record(key, keys=tuple([part.key for part in plan.parts]))
 
 
 def _abort(site: Site, plan: Plan, record_key: str) -> Steps[bool]:
@@ -386,7 +395,8 @@ def _look(
                 intent = intent_of(seen)
                 if intent is not None and intent.tx == plan.tx:
                     break
-                if seen.row.etag != part.seen.row.etag:
+                # The bytes as well: some stores give a new life of a key the ETags of the old one.
+                if seen.row != part.seen.row:
                     moved = yield from _push(site, plan, part, seen)
                     if moved is None:
                         return Ended(Ending.LOST, reply, seen, part), ()
@@ -434,6 +444,9 @@ def decide(site: Site, plan: Plan, record: Record, final: Record) -> Steps[Ended
     tries = 0
     while True:
         now = yield from Now()
+        if now.mono >= plan.deadline:
+            # Perhaps this process was stopped for so long that a record against it has come and gone: never send late.
+            return (yield from _too_late(site, plan, final, Reply("DEADLINE_EXCEEDED"), sent=tries > 0))
         call = Call.CAS if record.etag else Call.CREATE
         reply = yield from Put(record_write(site, record, final), rpc_timeout(plan.deadline, now.mono))
         verdict = site.judge_reply(call, reply, final.key)
@@ -459,13 +472,15 @@ def decide(site: Site, plan: Plan, record: Record, final: Record) -> Steps[Ended
     return Ended(Ending.COMMITTED, reply, record=final)
 
 
-def _too_late(site: Site, plan: Plan, final: Record, reply: Reply) -> Steps[Ended]:
+def _too_late(site: Site, plan: Plan, final: Record, reply: Reply, *, sent: bool = True) -> Steps[Ended]:
     """
     The deadline has come with the record still absent: decide against oneself, and obey what is found.
     """
     try:
         committed = yield from decide_abort(site, final.key, plan.tx, plan.deadline + 1.0)
     except StateError:
+        if not sent:
+            return Ended(Ending.FAILED, reply, record=replace(final, committed=""))
         return Ended(Ending.UNKNOWN, reply, record=final)
     ended = replace(final, committed=plan.tx if committed else "")
     return Ended(Ending.COMMITTED if committed else Ending.FAILED, reply, record=ended)

@@ -26,6 +26,7 @@ from toolkit.core.commit import (
     commit_intents,
     commit_native,
     commit_single,
+    undone,
     version_of,
 )
 from toolkit.core.intents import intent_of
@@ -53,6 +54,7 @@ from toolkit.errors import (
     OutcomeUnknownError,
     RecordedError,
     ResultTooLargeError,
+    StateError,
     UnsafeStoreError,
 )
 
@@ -99,6 +101,7 @@ class Buffer:
     """
 
     reads: dict[str, Seen] = field(default_factory=dict[str, Seen])
+    shown: dict[str, tuple[Seen, str]] = field(default_factory=dict[str, tuple[Seen, str]])
     peeked: dict[str, Seen] = field(default_factory=dict[str, Seen])
     writes: dict[str, Buffered] = field(default_factory=dict[str, Buffered])
     guards: set[str] = field(default_factory=set[str])
@@ -201,21 +204,20 @@ class TxRun:
         own = self.buffer.writes.get(key)
         if own is not None:
             return own.value if own.value is ABSENT else plain(own.value, key)
-        seen = yield from self._look(key)
-        wall = (yield from Now()).wall
-        return plain(seen.value, key) if seen.exists(wall) else ABSENT
+        seen, version = yield from self._look(key)
+        return plain(seen.value, key) if version else ABSENT
 
-    def _look(self, key: str) -> Steps[Seen]:
+    def _look(self, key: str) -> Steps[tuple[Seen, str]]:
         """
-        The key as a reader sees it, kept so that the body sees one truth per attempt.
+        The key as a reader sees it and its version at that moment, kept so that the body sees one truth per attempt.
         """
-        seen = yield from self.read(key)
-        if intent_of(seen) is None:
-            return seen
-        shown = self.buffer.peeked.get("\0" + key)
+        shown = self.buffer.shown.get(key)
         if shown is None:
-            shown = yield from peek(self.site, seen, self.deadline)
-            self.buffer.peeked["\0" + key] = shown
+            seen = yield from self.read(key)
+            if intent_of(seen) is not None:
+                seen = yield from peek(self.site, seen, self.deadline)
+            shown = (seen, version_of(seen, (yield from Now()).wall))
+            self.buffer.shown[key] = shown
         return shown
 
     def prefetch(self, keys: Iterable[str]) -> Steps[None]:
@@ -238,6 +240,8 @@ class TxRun:
         own = self.buffer.writes.get(key)
         if own is not None:
             return own.value if own.value is ABSENT else plain(own.value, key)
+        if key in self.buffer.reads:
+            return (yield from self.value(key))
         seen = self.buffer.peeked.get(key)
         if seen is None:
             seen = yield from visible(self.site, key, self.deadline)
@@ -291,7 +295,13 @@ class TxRun:
                 return Finished(result, after=tuple(buffer.after))
             parts: tuple[Part, ...] = ()
         else:
-            ready = yield from self._parts()
+            try:
+                ready = yield from self._parts()
+            except AlreadyExistsError:
+                # Like an error of the body: only to be believed if the body saw what stood together.
+                if (yield from self._agree()):
+                    raise
+                ready = None
             if ready is None:
                 return (yield from self._mixture())
             parts = ready
@@ -331,8 +341,8 @@ class TxRun:
             again = see(key, answer) if not isinstance(answer, Reply) else (yield from read(self.site, key, self.deadline))
             shown = yield from peek(self.site, again, self.deadline)
             wall = (yield from Now()).wall
-            before = yield from self._look(key)
-            agree = agree and version_of(shown, wall) == version_of(before, wall)
+            _, before = yield from self._look(key)
+            agree = agree and version_of(shown, wall) == before
             self.warm[key] = again
         return agree
 
@@ -348,21 +358,20 @@ class TxRun:
         yield from self.prefetch(blind)
         parts: list[Part] = []
         for key in sorted(keys):
-            seen_by_body = (yield from self._look(key)) if key in buffer.reads else None
+            version = (yield from self._look(key))[1] if key in buffer.reads else None
             row = buffer.reads.get(key) or self.warm.pop(key, None) or (yield from read(self.site, key, self.deadline))
             free = yield from clear(self.site, row, self._age(), self.deadline)
             wall = (yield from Now()).wall
-            if seen_by_body is not None and version_of(free, wall) != version_of(seen_by_body, wall):
+            if version is not None and version_of(free, wall) != version:
                 return None
             waited = yield from self._wait_for_expiry(free, wall)
             if waited:
                 return None
-            parts.append(self._part(key, free, seen_by_body, wall))
+            parts.append(self._part(key, free, version, wall))
         return tuple(parts)
 
-    def _part(self, key: str, free: Seen, seen_by_body: Seen | None, wall: float) -> Part:
+    def _part(self, key: str, free: Seen, version: str | None, wall: float) -> Part:
         own = self.buffer.writes.get(key)
-        version = version_of(seen_by_body, wall) if seen_by_body is not None else None
         if free.row.missing and not self.site.rules.can_create:
             raise UnsafeStoreError(
                 f"key {key!r}: this store has no safe way to create a key, which guarding an absent one needs too",
@@ -426,7 +435,11 @@ class TxRun:
         self.path = yield from choose_path(self.site)
         if self.path == "native" and parts:
             return (yield from commit_native(self.site, plan))
-        return (yield from commit_intents(self.site, plan))
+        try:
+            return (yield from commit_intents(self.site, plan))
+        except StateError:
+            self._finish_later(Ended(Ending.FAILED, Reply(), record=undone(plan)))
+            raise
 
     def _conclude(
         self, ended: Ended, parts: tuple[Part, ...], result: Any, recorded: BaseException | None

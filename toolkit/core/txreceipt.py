@@ -12,14 +12,17 @@ from typing import Final
 import msgspec
 
 from toolkit.core.model import Outcome
-from toolkit.core.records import op_key
+from toolkit.core.records import OP_PREFIX, op_key
 from toolkit.core.recovery import decide_abort, read_record, record_write
 from toolkit.core.settle import backoff
 from toolkit.core.site import Site, rpc_timeout, unavailable
+from toolkit.core.stamp import MESSAGE_LIFE
 from toolkit.core.steps import Now, Pause, Put, Steps
 from toolkit.stores import Call, Verdict
 
 PREFIX: Final = "occ1t."
+# The part of a record's life in which its absence proves something, whatever the clocks and deadlines of others.
+_SURE: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,10 @@ def resolve_tx(site: Site, receipt: TxReceipt, deadline: float, *, may_write: bo
     record = yield from read_record(site, receipt.record, deadline)
     decided = record.decides(receipt.tx)
     if decided is None:
-        if not may_write:
+        wall = (yield from Now()).wall
+        life = site.op_ttl if receipt.record.startswith(OP_PREFIX) else MESSAGE_LIFE
+        # A record that has said "committed" may have expired by now (rule R6).
+        if not may_write or wall - receipt.at >= _SURE * life:
             return Outcome.UNKNOWABLE
         decided = yield from decide_abort(site, receipt.record, receipt.tx, deadline)
     return Outcome.COMMITTED if decided else Outcome.NOT_COMMITTED
