@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import msgspec.structs
 import pytest
 
 from toolkit.core import compose, update
@@ -94,7 +95,7 @@ def resending(patch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], dict
         body = json.loads(write.data)
         if "_occ" in body and body["_occ"].get("k") != "fence":
             body["_occ"] = change(body["_occ"])
-        return Put(replace(write, data=json.dumps(body).encode()), timeout)
+        return Put(msgspec.structs.replace(write, data=json.dumps(body).encode()), timeout)
 
     patch.setattr(settling, "Put", put)
 
@@ -137,7 +138,7 @@ def ignore_drops(patch: pytest.MonkeyPatch) -> None:
 
     def decide(base: Base, write: WriteId, seen: Seen, refused: bool) -> Fate:
         if seen.stamp is not None and seen.valid:
-            base = replace(base, drops=seen.stamp.drops)
+            base = msgspec.structs.replace(base, drops=seen.stamp.drops)
         return judge(base, write, seen, refused=refused)
 
     judging_as(patch, decide)
@@ -152,7 +153,7 @@ def ignore_the_incarnation(patch: pytest.MonkeyPatch) -> None:
 
     def decide(base: Base, write: WriteId, seen: Seen, refused: bool) -> Fate:
         if seen.stamp is not None and seen.valid:
-            base = replace(base, incarnation=seen.stamp.incarnation, drops=seen.stamp.drops)
+            base = msgspec.structs.replace(base, incarnation=seen.stamp.incarnation, drops=seen.stamp.drops)
         return judge(base, write, seen, refused=refused)
 
     judging_as(patch, decide)
@@ -165,7 +166,7 @@ def ignore_the_digest(patch: pytest.MonkeyPatch) -> None:
     honest = compose.successor
 
     def blind(seen: Seen, content: Any, write: WriteId, now: float, **parts: Any) -> Any:
-        return replace(honest(seen, content, write, now, **parts), version=str(write), last="", kind="")
+        return msgspec.structs.replace(honest(seen, content, write, now, **parts), version=str(write), last="", kind="")
 
     patch.setattr(compose, "successor", blind)
     patch.setattr(settling, "successor", blind)
@@ -196,7 +197,7 @@ def really_delete(patch: pytest.MonkeyPatch) -> None:
     def deleting(profile: Any, seen: Seen, data: bytes, ttl: float | None) -> Write:
         write = honest(profile, seen, data, ttl)
         gone = see(seen.key, Row(data, "?")).value is ABSENT
-        return replace(write, data=None, ttl=None) if gone and not seen.row.missing else write
+        return msgspec.structs.replace(write, data=None, ttl=None) if gone and not seen.row.missing else write
 
     patch.setattr(update, "conditional", deleting)
 

@@ -20,6 +20,8 @@ import enum
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
+import msgspec.structs
+
 from toolkit.core.compose import (
     MESSAGE_LIMIT,
     Content,
@@ -142,7 +144,7 @@ def _final(site: Site, part: Part, id: WriteId, wall: float) -> Write:
         return _sized(site, conditional(site.profile, part.seen, encode(content.bare, part.key), None))
     stamp = successor(part.seen, content, id, wall, idle=site.writers.idle)
     if part.kind != "lock":
-        stamp = replace(stamp, expires=part.expires)
+        stamp = msgspec.structs.replace(stamp, expires=part.expires)
     return _stamped(site, part, content.members, stamp, wall)
 
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
+
+import msgspec
 
 from toolkit.core.jobs import Working
 from toolkit.core.model import ABSENT, KEEP, Marker, Write
@@ -21,8 +22,7 @@ from toolkit.stores import Profile, cas_write, create_write
 MESSAGE_LIMIT: Final = 4 * 1024 * 1024 - 16 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(msgspec.Struct, frozen=True):
     """
     What is to stand in the store beside the stamp.
 

@@ -8,8 +8,10 @@ nothing but the stamp.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
+
+from msgspec.structs import replace
 
 from toolkit.core.compose import Content, successor
 from toolkit.core.model import ABSENT

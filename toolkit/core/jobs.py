@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
+
+import msgspec.structs
 
 from toolkit.core.model import ABSENT, CLEAR, DELETE, KEEP, TTL, UNCHANGED, Absent, ETag, Marker
 from toolkit.core.seen import Seen
@@ -77,8 +79,7 @@ class Job:
         return self.verb in ("update", "create", "compare_and_set") or self.etag is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True):
     """
     The caller is to be told this value.
     """
@@ -86,8 +87,7 @@ class Done:
     value: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """
     The caller is to be told this error; its call has changed nothing.
     """
@@ -98,8 +98,7 @@ class Failed:
 Result: TypeAlias = Done | Failed
 
 
-@dataclass(frozen=True, slots=True)
-class Working:
+class Working(msgspec.Struct, frozen=True):
     """
     The value between two jobs of a batch.
 
@@ -120,8 +119,7 @@ class Working:
     dirty: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """
     The outcome of a batch on one read: the value to write, and each caller's answer should the write commit.
 
@@ -213,7 +211,7 @@ def _with_op(working: Working, job: Job, op: OpId, now: float, rules: Rules) -> 
             f"carry; the next place is free in {max(oldest, 1):.0f} s. Spread the ids over several keys, lower "
             f"op_window, or use store.transact(..., op_id=...), which keeps them in records of their own"
         )
-    return replace(working, ops=(*kept, Applied(op.hash, int(now), op.tag)), fresh=working.fresh + 1, dirty=True)
+    return msgspec.structs.replace(working, ops=(*kept, Applied(op.hash, int(now), op.tag)), fresh=working.fresh + 1, dirty=True)
 
 
 def _admit(seen: Seen, before: Working, after: Working, job: Job, now: float, rules: Rules) -> None:
@@ -325,6 +323,9 @@ def _erase(working: Working) -> Working:
     return Working(ABSENT, None, ABSENT, working.ops, working.fresh, dirty=True)
 
 
+_ORDINARY: Final = frozenset({dict, list, str, int, float, bool})
+
+
 def check_value(value: Any, key: str, source: str) -> None:
     """
     Refuse what is most likely a mistake and would erase data.
@@ -332,6 +333,8 @@ def check_value(value: Any, key: str, source: str) -> None:
     Raises:
         TypeError: None, a marker, or something awaitable where a value belongs.
     """
+    if type(value) in _ORDINARY:
+        return
     if value is None:
         what = "returned None" if source == "change" else "is None"
         raise TypeError(

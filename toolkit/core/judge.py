@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import enum
-from dataclasses import dataclass
 
 import msgspec
 
@@ -30,8 +29,7 @@ class Fate(enum.Enum):
     UNKNOWABLE = "unknowable"
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
+class Base(msgspec.Struct, frozen=True):
     """
     What a write was built on: all a later judge needs to know of the read before it.
     """
@@ -72,8 +70,7 @@ def judge(base: Base, write: WriteId, seen: Seen, *, refused: bool) -> Fate:
     return Fate.LOST if refused else Fate.UNKNOWABLE
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """
     Names one write of unknown outcome; holds no values.
     """

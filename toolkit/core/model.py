@@ -8,6 +8,8 @@ import enum
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+import msgspec
+
 from toolkit.errors import InvalidETagError
 
 
@@ -112,8 +114,7 @@ class Access(enum.Flag):
     ALL = READ | WRITE | REMOVE
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """
     What one read found in the store: its bytes and the store's own ETag; without either the key is missing.
 
@@ -132,8 +133,7 @@ class Row:
 MISSING_ROW: Final = Row(b"", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(msgspec.Struct, frozen=True):
     """
     One write as it goes over the wire; sent again it is byte-identical.
 
@@ -151,8 +151,7 @@ class Write:
     ttl: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """
     What came back from a call: the name of the gRPC status and its text; what it means is up to the classifier.
     """

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec.structs
+
 from toolkit.core.compose import Content, body, conditional, garbage_ttl, successor
 from toolkit.core.intents import Intent, effective, finished, intent_of
 from toolkit.core.model import Row, Write
@@ -185,7 +187,7 @@ def _finishing(site: Site, seen: Seen, tx: str, *, committed: bool, wall: float)
         # A plain writer changed the members and kept the stamp: its fields stay, the void intent goes (rule R11).
         content = Content(seen.members, envelope=stamp.envelope)
         members = seen.members
-        after = replace(successor(seen, content, site.writers.fresh().next_id(), wall), intent=None)
+        after = msgspec.structs.replace(successor(seen, content, site.writers.fresh().next_id(), wall), intent=None)
     else:
         return None
     life = max(site.op_ttl, MESSAGE_LIFE) if deleted else site.rules.op_window

@@ -5,8 +5,9 @@ What one read saw: the row, its value, its stamp, and whether a plain writer was
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any, Final, cast
+
+import msgspec
 
 from toolkit.core.model import ABSENT, Absent, ETag, Row
 from toolkit.core.stamp import ABSENT_INCARNATION, FORMAT, Stamp, parse
@@ -16,8 +17,7 @@ from toolkit.errors import CorruptValueError
 _UNSAFE: Final = re.compile(r"[^0-9A-Za-z_.-]")
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """
     One read of one key, understood.
 

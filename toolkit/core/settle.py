@@ -4,8 +4,9 @@ Reading with patience, and finding out what became of a write.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from toolkit.core.compose import Content, body, conditional, content_of, garbage_ttl, successor
 from toolkit.core.judge import Base, Fate, judge
@@ -70,8 +71,7 @@ def backoff(failures: int) -> Steps[float]:
     return min(0.5, 0.01 * 2.0 ** min(failures - 1, 10)) * (0.5 + chance / 2)
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True):
     """
     What became of a write.
 
@@ -87,8 +87,7 @@ class Settled:
     contended: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True):
     """
     A write under way: what it was built on, its bytes, its id, the moment by which its fate must be known.
     """

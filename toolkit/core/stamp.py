@@ -25,8 +25,9 @@ import binascii
 import hashlib
 import struct
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from toolkit.errors import CorruptValueError
 
@@ -42,8 +43,7 @@ _RECORD: Final = struct.Struct(">QIH")
 MAX_IDS: Final = MAX_IDS_BYTES * 3 // 4 // _RECORD.size
 
 
-@dataclass(frozen=True, slots=True)
-class WriteId:
+class WriteId(msgspec.Struct, frozen=True):
     """
     Names one write of one process: a random 64-bit writer and a number that only grows.
     """
@@ -55,8 +55,7 @@ class WriteId:
         return f"{self.writer}-{self.number:x}"
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(msgspec.Struct, frozen=True):
     """
     The last write of one process to this key.
     """
@@ -66,8 +65,7 @@ class Slot:
     at: int
 
 
-@dataclass(frozen=True, slots=True)
-class OpId:
+class OpId(msgspec.Struct, frozen=True):
     """
     A caller's operation id as the stamp keeps it: a 64-bit hash, and a tag of the verb and function it belongs to.
     """
@@ -82,8 +80,7 @@ class OpId:
         return cls(int.from_bytes(hashed, "big"), int.from_bytes(tag, "big"))
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(msgspec.Struct, frozen=True):
     """
     An operation this key has seen, and when.
     """
@@ -93,8 +90,7 @@ class Applied:
     tag: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(msgspec.Struct, frozen=True):
     """
     A parsed stamp; see the table above.
     """
