@@ -19,6 +19,7 @@ from toolkit._background import Background
 from toolkit._calls import Calls
 from toolkit._checks import check_etag
 from toolkit._drive import AsyncWorld, World, drive, drive_async
+from toolkit._points import marked
 from toolkit.combine import CANCEL_GRACE, AsyncCombiner, Combiner
 from toolkit.core.jobs import NO_DEFAULT, Job
 from toolkit.core.model import CLEAR, DELETE, KEEP, TTL, Absent, Access, Entry, ETag, Outcome
@@ -326,7 +327,7 @@ class StateStore(Calls):
 
     def _finish(self, steps: Callable[[float], Steps[Any]]) -> None:
         with suppress(StateError):  # the store went away: whoever touches the keys next finishes them
-            drive(steps(time.monotonic()), self._world)
+            drive(marked(steps(time.monotonic()), "finish"), self._world)
 
 
 class AsyncStateStore(Calls):
@@ -527,7 +528,7 @@ class AsyncStateStore(Calls):
     async def _finish(self, steps: Callable[[float], Steps[Any]]) -> None:
         # If the store went away: whoever touches the keys next finishes them.
         with anyio.CancelScope(shield=True), suppress(StateError):
-            await drive_async(steps(time.monotonic()), self._world)
+            await drive_async(marked(steps(time.monotonic()), "finish"), self._world)
 
     async def commit_shielded(self, run: TxRun, result: Any, error: BaseException | None) -> Any:
         """
@@ -550,7 +551,7 @@ class AsyncStateStore(Calls):
     async def _commit(self, run: TxRun, result: Any, error: BaseException | None, flight: Flight) -> None:
         with anyio.CancelScope(shield=True):
             try:
-                flight.result = await drive_async(run.end(result, error), self._world)
+                flight.result = await drive_async(marked(run.end(result, error), "commit"), self._world)
             except Exception as failure:  # noqa: BLE001  handed to the caller
                 flight.error = failure
             finally:

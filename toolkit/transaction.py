@@ -15,6 +15,7 @@ from toolkit._base import in_body
 from toolkit._calls import Calls
 from toolkit._checks import check_op_id, check_ttl, name_of
 from toolkit._drive import AsyncWorld, World, drive, drive_async
+from toolkit._points import marked, point
 from toolkit.core.model import ABSENT, CLEAR, TTL, Access
 from toolkit.core.policy import RetryPolicy
 from toolkit.core.transaction import Finished, Isolation, Options, TxRun
@@ -377,7 +378,8 @@ def transact_sync(store: StateStore, world: World, fn: Any, said: Settings, args
             done = drive(run.begin(), world)
             if done is None:
                 result, error = _run_body(Transaction(store, run, world), body, args, kwargs)
-                ended = drive(run.end(result, error), world)
+                point("transact.ran")
+                ended = drive(marked(run.end(result, error), "commit"), world)
                 done = ended if isinstance(ended, Finished) else None
             if done is not None:
                 return _close(done)
@@ -429,6 +431,7 @@ async def transact_async(
             done = await drive_async(run.begin(), world)
             if done is None:
                 result, error = await _run_body_async(AsyncTransaction(store, run, world), body, args, kwargs)
+                point("transact.ran")
                 ended = await store.commit_shielded(run, result, error)
                 done = ended if isinstance(ended, Finished) else None
             if done is not None:
