@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 
 import anyio
 
+from toolkit import _points
 from toolkit.core.events import EventHook
 from toolkit.core.model import Reply
+from toolkit.core.records import OP_PREFIX, TX_PREFIX
 from toolkit.core.steps import Chance, Get, GetAll, Instant, Multi, Note, Now, Pause, Put, PutAll, Step, Steps
 from toolkit.ports import AsyncStatePort, StatePort
 
@@ -160,3 +162,45 @@ async def drive_async(steps: Steps[R], world: AsyncWorld) -> R:
     except StopIteration as stop:
         result: R = stop.value
         return result
+
+
+def marked(steps: Steps[R], stage: str) -> Steps[R]:
+    """
+    The same protocol, passing a point before and after each of its writes; itself where no hook is put.
+
+    The points of a ``commit``: ``prepare`` and ``prepared`` around the intents, ``decide`` and ``decided`` around the
+    record, ``multi`` and ``applied`` around the store's own transaction, ``write`` and ``written`` around one key.
+    """
+    return steps if not _points.armed() else _marked(steps, stage)
+
+
+def _marked(steps: Steps[R], stage: str) -> Steps[R]:
+    answer: Any = None
+    try:
+        while True:
+            step = steps.send(answer)
+            names = _names(step)
+            if names is not None:
+                _points.point(f"{stage}.{names[0]}")
+            answer = yield step
+            if names is not None:
+                _points.point(f"{stage}.{names[1]}")
+    except StopIteration as stop:
+        result: R = stop.value
+        return result
+    finally:
+        steps.close()
+
+
+def _names(step: Step[Any]) -> tuple[str, str] | None:
+    match step:
+        case PutAll():
+            return "prepare", "prepared"
+        case Multi():
+            return "multi", "applied"
+        case Put(write) if write.key.startswith((TX_PREFIX, OP_PREFIX)):
+            return "decide", "decided"
+        case Put():
+            return "write", "written"
+        case _:
+            return None

@@ -18,8 +18,7 @@ import sniffio
 from toolkit._background import Background
 from toolkit._calls import Calls
 from toolkit._checks import check_etag
-from toolkit._drive import AsyncWorld, World, drive, drive_async
-from toolkit._points import marked
+from toolkit._drive import AsyncWorld, World, drive, drive_async, marked
 from toolkit.combine import CANCEL_GRACE, AsyncCombiner, Combiner
 from toolkit.core.jobs import NO_DEFAULT, Job
 from toolkit.core.model import CLEAR, DELETE, KEEP, TTL, Absent, Access, Entry, ETag, Outcome

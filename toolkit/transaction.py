@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overl
 from toolkit._base import in_body
 from toolkit._calls import Calls
 from toolkit._checks import check_op_id, check_ttl, name_of
-from toolkit._drive import AsyncWorld, World, drive, drive_async
-from toolkit._points import marked, point
+from toolkit._drive import AsyncWorld, World, drive, drive_async, marked
+from toolkit._points import point
 from toolkit.core.model import ABSENT, CLEAR, TTL, Access
 from toolkit.core.policy import RetryPolicy
 from toolkit.core.transaction import Finished, Isolation, Options, TxRun
