@@ -9,7 +9,8 @@ import pytest
 from tests.core.support import EPOCH, NOTHING, seen_of
 from toolkit.core.compose import body
 from toolkit.core.judge import Base, Fate, Receipt, judge, judge_receipt
-from toolkit.core.seen import Seen
+from toolkit.core.model import Row
+from toolkit.core.seen import Seen, see
 from toolkit.core.stamp import MESSAGE_LIFE, Slot, Stamp, WriteId
 from toolkit.core.value import digest, encode
 
@@ -116,3 +117,15 @@ def test_what_is_no_receipt_is_refused(text: str) -> None:
 def test_a_receipt_expires_with_its_slot(seen: Seen, age: float, fate: Fate) -> None:
     """After the message life a slot may have gone in the ordinary way: only presence still proves something."""
     assert judge_receipt(receipt(), seen, EPOCH + age) is fate
+
+
+def test_a_counting_etag_proves_a_miss_beside_a_plain_writer():
+    """One write since the read, and it is not ours: the write can never land. Two leave it open."""
+    base = Base("4", "absent", 0)
+    write = WriteId("w", 1)
+    for etag, fate in (("5", Fate.LOST), ("6", Fate.UNKNOWABLE), ("4x", Fate.UNKNOWABLE)):
+        seen = see("k", Row(b'{"n":1}', etag))
+        assert judge(base, write, seen, refused=False, counts=True) is fate
+    assert judge(base, write, see("k", Row(b'{"n":1}', "5")), refused=False) is Fate.UNKNOWABLE
+    created = Base("", "absent", 0)
+    assert judge(created, write, see("k", Row(b'{"n":1}', "1")), refused=False, counts=True) is Fate.LOST

@@ -44,7 +44,7 @@ class Base(msgspec.Struct, frozen=True):
         return cls(seen.row.etag, seen.incarnation, seen.drops, seen.plain)
 
 
-def judge(base: Base, write: WriteId, seen: Seen, *, refused: bool) -> Fate:
+def judge(base: Base, write: WriteId, seen: Seen, *, refused: bool, counts: bool = False) -> Fate:
     """
     Decide the fate of a write from one read after it.
 
@@ -54,6 +54,7 @@ def judge(base: Base, write: WriteId, seen: Seen, *, refused: bool) -> Fate:
         seen: A strong read that began after the last answer.
         refused: Every send was answered by a definite conflict, on a store whose driver does not send twice. It only
             counts where a plain writer has destroyed the evidence; the id in the stamp always goes first.
+        counts: The store's ETags count the writes of a key.
     """
     stamp = seen.stamp
     slot = stamp.slot_of(write.writer) if stamp is not None else 0
@@ -67,7 +68,15 @@ def judge(base: Base, write: WriteId, seen: Seen, *, refused: bool) -> Fate:
     # Absence is proof only in the incarnation that was read, with no slot dropped before its time (rule R9).
     if seen.valid and stamp is not None and stamp.incarnation == base.incarnation and stamp.drops == base.drops:
         return Fate.LOST
+    if counts and _is_next(base.etag, seen.row.etag):
+        # One write since the read, and what stands there is not ours.
+        return Fate.LOST
     return Fate.LOST if refused else Fate.UNKNOWABLE
+
+
+def _is_next(before: str, after: str) -> bool:
+    counted = (before or "0").isdecimal() and after.isdecimal()
+    return counted and int(after) == int(before or "0") + 1
 
 
 class Receipt(msgspec.Struct, frozen=True):

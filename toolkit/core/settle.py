@@ -132,7 +132,7 @@ def settle(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
         now = (yield from Now()).mono
         seen = _understand(sent.write.key, answer)
         if seen is not None:
-            fate = _fate(sent, seen, refused=refused)
+            fate = _fate(site, sent, seen, refused=refused)
             if fate is not Fate.PENDING:
                 return Settled(fate, seen, reply, contended=True)
         if now >= sent.fence_at:
@@ -153,11 +153,11 @@ def settle(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
         refused = refused and verdict is Verdict.CONFLICT
 
 
-def _fate(sent: Sent, seen: Seen, *, refused: bool) -> Fate:
+def _fate(site: Site, sent: Sent, seen: Seen, *, refused: bool) -> Fate:
     """
     What the read proves; equal ETags over other bytes are another life of the key on a store that repeats ETags.
     """
-    fate = judge(Base.of(sent.seen), sent.id, seen, refused=refused)
+    fate = judge(Base.of(sent.seen), sent.id, seen, refused=refused, counts=site.profile.etag_counts)
     if fate is Fate.PENDING and seen.row.data != sent.seen.row.data:
         return Fate.UNKNOWABLE
     return fate
@@ -207,7 +207,7 @@ def fence(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
         now = yield from Now()
         after = _understand(sent.write.key, (yield from Get(sent.write.key, rpc_timeout(sent.deadline, now.mono))))
         if after is not None:
-            fate = _fate(sent, after, refused=False)
+            fate = _fate(site, sent, after, refused=False)
             if fate is not Fate.PENDING:
                 return Settled(fate, after, reply, contended=fate is Fate.LOST)
         if now.mono >= sent.deadline:

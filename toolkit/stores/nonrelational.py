@@ -123,6 +123,7 @@ REDIS: Final = Profile(
     native="none",
     send_ttl="always",
     etag_repeats=True,
+    etag_counts=True,
     recreates=True,
     resends=True,
     keeps_ttl=True,

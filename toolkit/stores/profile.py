@@ -94,6 +94,7 @@ class Profile:
         multi_ignores: Kinds of operations whose condition the store drops inside its own transactions.
         case_insensitive_keys: Keys that differ only in case are one key, with the usual collation.
         bulk_false_missing: A bulk get can report a key missing that is there; a single get must confirm it.
+        etag_counts: The ETag is a count of the key's writes: one more than was read means one write since.
         mangles: What does not come back as it was written: ``binary`` bytes that are not UTF-8, ``dollar`` a raw
             value that begins with ``$`` (no JSON does), ``large-integer`` JSON integers above 2**53.
         reads: What a read is guaranteed to see, in words.
@@ -134,6 +135,7 @@ class Profile:
     delete_gone: DeleteGone = "ABORTED"
     malformed_etag: Malformed = "ABORTED"
     wild_etags: frozenset[str] = frozenset()
+    etag_counts: bool = False
     keeps_ttl: bool = False
     shows_ttl: bool = False
     ghosts: bool = False
