@@ -60,6 +60,9 @@ def test_a_plain_writer_is_never_taken_for_us(profile: str, manner: str, landed:
     writer = script.run(make_site(profile, observed=True), job("update", change=add()))
     if landed and manner != "drop":
         assert (result_of(writer), script.value()) == ({"n": 1}, {"n": 101})
+    elif not landed and profile == "redis":
+        # Its ETag counts: one write since the read, and it was not ours.
+        assert (result_of(writer), script.value()) == ({"n": 101}, {"n": 101})
     else:
         assert isinstance(result_of(writer), OutcomeUnknownError)
         assert script.value() == {"n": 101 if landed else 100}
