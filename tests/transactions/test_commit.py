@@ -153,9 +153,12 @@ def test_a_store_known_from_source_only() -> None:
 def test_reads_that_are_not_linearizable() -> None:
     """No transaction over several keys can be serializable there, and the error says so."""
     profile = replace(profile_of("in-memory"), linearizable=False)
-    with StateStore("s", port=MemoryStore(profile), profile=profile) as store:
-        with pytest.raises(TransactionsUnsupportedError, match="linearizable"):
-            store.transact(move)
+    port = MemoryStore(profile)
+    with (
+        StateStore("s", port=port, profile=profile) as store,
+        pytest.raises(TransactionsUnsupportedError, match="linearizable"),
+    ):
+        store.transact(move)
 
 
 class Encrypting(MemoryStore):
@@ -378,9 +381,12 @@ def test_write_skew_on_absence(profile: str) -> None:
 def test_a_stuck_lease_of_a_clock_that_is_ahead() -> None:
     """An owner whose clock is an hour ahead is waited for as long as a lease, not until its hour."""
     port = MemoryStore("redis")
-    with StateStore("s", port=port, lease=3600.0) as owner:
-        with arm({"commit.decide": fail(PointError("gone"))}), pytest.raises(PointError):
-            owner.transact(move)
+    with (
+        StateStore("s", port=port, lease=3600.0) as owner,
+        arm({"commit.decide": fail(PointError("gone"))}),
+        pytest.raises(PointError),
+    ):
+        owner.transact(move)
     with StateStore("s", port=port, lease=0.2, retry=RetryPolicy(deadline=30.0)) as store:
         store.transact(move)
         assert store.get("a") == {"n": 1}
