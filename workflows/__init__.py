@@ -1,7 +1,73 @@
 """
-Exactly-once effects, sagas and safe actors for Dapr workflows.
+The workflows of dapr-occ: exactly-once effects for Dapr workflows.
 
-The parts are designed (see the decision records) and not built yet.
+Names are imported when they are used, so that ``import workflows`` stays cheap.
 """
 
-__all__: list[str] = []
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workflows._beside import refuse_foreign, refuse_legacy
+
+refuse_legacy()
+refuse_foreign(Path(__file__).parent)
+
+if TYPE_CHECKING:
+    from workflows.effects import Escalation, call_effect, effect_task
+    from workflows.errors import EffectTimeoutError, EffectVoidedError
+    from workflows.events import raise_event, wait_event
+    from workflows.kit import AsyncEffectTransaction, Effect, EffectTransaction, KitWorkflow, WorkflowKit
+    from workflows.logging import workflow_logger
+    from workflows.starts import StartResult, start_once
+
+_HOMES = {
+    "AsyncEffectTransaction": "kit",
+    "Effect": "kit",
+    "EffectTimeoutError": "errors",
+    "EffectTransaction": "kit",
+    "EffectVoidedError": "errors",
+    "Escalation": "effects",
+    "KitWorkflow": "kit",
+    "StartResult": "starts",
+    "WorkflowKit": "kit",
+    "call_effect": "effects",
+    "effect_task": "effects",
+    "raise_event": "events",
+    "start_once": "starts",
+    "wait_event": "events",
+    "workflow_logger": "logging",
+}
+
+__all__ = [
+    "AsyncEffectTransaction",
+    "Effect",
+    "EffectTimeoutError",
+    "EffectTransaction",
+    "EffectVoidedError",
+    "Escalation",
+    "KitWorkflow",
+    "StartResult",
+    "WorkflowKit",
+    "call_effect",
+    "effect_task",
+    "raise_event",
+    "start_once",
+    "wait_event",
+    "workflow_logger",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'workflows' has no attribute {name!r}")
+    found = getattr(import_module(f"workflows.{home}"), name)
+    globals()[name] = found  # looked up once
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

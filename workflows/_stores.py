@@ -1,0 +1,103 @@
+"""
+The stores behind a kit: one for sync effects, one on a loop of its own for async ones.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from typing import Any, Final
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from toolkit.facade import Dapr
+from toolkit.store import AsyncStateStore, StateStore
+
+_CARRIED: Final = (
+    "startup_timeout",
+    "access",
+    "retry",
+    "envelope",
+    "op_window",
+    "op_ttl",
+    "lease",
+    "clock_skew",
+    "accept_unverified",
+    "last_write",
+)
+
+
+class Stores:
+    """
+    Opens each store when it is first needed and closes what it opened.
+
+    Async effects run on one loop in a thread of its own, not on the worker's: the worker's loop ends before effects
+    under way do, and their store has to outlive them.
+    """
+
+    def __init__(self, store: str | StateStore | Dapr, address: str | None, port: Any) -> None:
+        opened = isinstance(store, StateStore) and store._site is not None  # noqa: SLF001  one distribution
+        self._given = store if isinstance(store, StateStore) and opened else None
+        self._options = _options(store, address, port)
+        self.name: str = self._options["name"]
+        self._lock = threading.Lock()
+        self._stack = ExitStack()
+        self._sync: StateStore | None = self._given
+        self._async: tuple[BlockingPortal, AsyncStateStore] | None = None
+
+    def limit(self, timeout: float) -> None:
+        """
+        How long opening may wait for the sidecar.
+        """
+        self._options["startup_timeout"] = timeout
+
+    def sync(self) -> StateStore:
+        """
+        The store of sync effects, open.
+        """
+        with self._lock:
+            if self._sync is None:
+                self._sync = self._stack.enter_context(StateStore(**self._options))
+            return self._sync
+
+    def on_loop(self) -> tuple[BlockingPortal, AsyncStateStore]:
+        """
+        The store of async effects, open, and the way into its loop.
+        """
+        with self._lock:
+            if self._async is None:
+                with ExitStack() as opening:
+                    portal = opening.enter_context(start_blocking_portal("asyncio", name="occ-effects"))
+                    store = AsyncStateStore(**self._options)
+                    opening.enter_context(portal.wrap_async_context_manager(store))
+                    self._stack.push(opening.pop_all())
+                    self._async = portal, store
+            return self._async
+
+    def close(self) -> None:
+        """
+        Close what was opened here; a store that was given open stays open.
+        """
+        with self._lock:
+            self._sync, self._async = self._given, None
+            stack, self._stack = self._stack, ExitStack()
+        stack.close()
+
+
+def _options(store: str | StateStore | Dapr, address: str | None, port: Any) -> dict[str, Any]:
+    if isinstance(store, str):
+        return {"name": store, "address": address, "port": port}
+    if address is not None or port is not None:
+        raise TypeError("address= and port= belong to a store that is named; the object given has its own")
+    if isinstance(store, Dapr):
+        if store.state_store is None:
+            raise TypeError(f"{store!r} names no state store: Dapr(state_store='...')")
+        return {"name": store.state_store, "dapr": store, **store._state_settings}  # noqa: SLF001  one distribution
+    return {
+        "name": store.name,
+        "address": store._address,  # noqa: SLF001
+        "api_token": store._api_token,  # noqa: SLF001
+        "profile": store._profile_choice,  # noqa: SLF001
+        "port": store._port_choice,  # noqa: SLF001
+        **{name: getattr(store, name) for name in _CARRIED},
+    }

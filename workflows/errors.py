@@ -1,0 +1,28 @@
+"""
+What can go wrong with effects, beside what can go wrong with a store; all are ``toolkit.StateError``.
+"""
+
+from __future__ import annotations
+
+from toolkit.errors import OperationVoidedError, StateError
+
+
+class EffectVoidedError(OperationVoidedError):
+    """
+    The operation was closed by ``store.void`` before the effect was applied: nothing was written, nothing ever will be.
+    """
+
+
+class EffectTimeoutError(StateError):
+    """
+    ``call_effect(timeout=…)`` ran out; the effect may still be applied by a delivery under way.
+
+    Find out with ``store.outcome(error.op)``, or make sure it never lands with ``store.void(error.op)``.
+
+    Attributes:
+        op: The operation id.
+    """
+
+    def __init__(self, message: str, *, op: str = "") -> None:
+        super().__init__(message)
+        self.op = op

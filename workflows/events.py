@@ -1,0 +1,34 @@
+"""
+Events to workflows whose payload arrives as it was sent, ``0``, ``False`` and ``''`` included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from datetime import timedelta
+from typing import Any
+
+from workflows._payload import event_data, event_envelope
+from workflows.ports import Client, Context
+
+
+def raise_event(client: Client, instance_id: str, name: str, data: Any = None) -> None:
+    """
+    Send an event to a workflow that waits for it with ``wait_event``.
+
+    The SDK drops a payload that is falsy; this one wraps it. Dapr drops events to an instance that is unknown or over,
+    without an error.
+    """
+    client.raise_workflow_event(instance_id, name, data=event_envelope(data))
+
+
+def wait_event(ctx: Context, name: str, *, timeout: timedelta | None = None) -> Generator[Any, Any, Any]:
+    """
+    Wait for the next event of this name and give its payload.
+
+    In a workflow: ``answer = yield from wait_event(ctx, "approve")``.
+
+    Raises:
+        TimeoutError: None came in time.
+    """
+    return event_data((yield ctx.wait_for_external_event(name, timeout=timeout)))
