@@ -1,0 +1,163 @@
+"""
+Safe and fenced actors through the real daprd, placement and scheduler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from pathlib import Path
+
+import grpc
+import pytest
+
+from toolkit import AsyncStateStore, SidecarUnavailableError
+from workflows.actors import ActorMethodError, FencedActor, GrpcActorProxyFactory, host_actors
+
+sys.path.insert(0, str(Path(__file__).parent))
+from live_actors import (
+    Fired,
+    LedgerInterface,
+    LiveLedger,
+    LivePlainWallet,
+    LiveWallet,
+    WalletInterface,
+)
+
+
+def add(state):
+    """
+    What a program outside does to the state of an actor.
+    """
+    return {**state, "n": state["n"] + 1}
+
+
+async def ten_refused_one(actors, kind):
+    wallet = actors.create(kind, f"w-{uuid.uuid4()}", WalletInterface)
+    assert 10 == await wallet.Add(10)
+    with pytest.raises(ActorMethodError, match="ValueError: refused"):
+        await wallet.AddAndRaise(100)
+    return await wallet.Add(1)
+
+
+def test_a_turn_that_raises_leaves_nothing_and_a_plain_one_does(dapr_env):
+    """
+    10, a refused +100, then +1: 11 with a safe actor, 111 with the SDK's own.
+    """
+
+    async def main():
+        async with host_actors(LiveWallet, LivePlainWallet), GrpcActorProxyFactory() as actors:
+            return await ten_refused_one(actors, LiveWallet), await ten_refused_one(actors, LivePlainWallet)
+
+    assert (11, 111) == asyncio.run(main())
+
+
+def test_fifty_turns_count_beside_an_outside_store(dapr_env):
+    """
+    50 concurrent increments of an actor and 20 of a store on the same key give 70.
+    """
+
+    async def main():
+        name = f"l:{uuid.uuid4()}"
+        async with (
+            AsyncStateStore("statestore") as store,
+            host_actors(LiveLedger, store="statestore"),
+            GrpcActorProxyFactory() as actors,
+        ):
+            ledger = actors.create(LiveLedger, name, LedgerInterface)
+            await ledger.Read()
+            key = FencedActor.key("LiveLedger", name)
+            outside = [store.update(key, add) for _ in range(20)]
+            await asyncio.gather(*(ledger.Add(f"e{i}") for i in range(50)), *outside)
+            return await ledger.Read()
+
+    state = asyncio.run(main())
+    assert (70, {f"e{i}" for i in range(50)}) == (state["n"], set(state["entries"]))
+    assert 50 == len(state["entries"])
+
+
+@pytest.mark.parametrize(("method", "expected"), [("Remind", "renew 2026-11"), ("Timer", "tick")])
+def test_reminders_and_timers_arrive(dapr_env, method, expected):
+    """
+    The scheduler and the sidecar fire them, and they change the fenced state.
+    """
+
+    async def main():
+        Fired.event = asyncio.Event()
+        async with host_actors(LiveLedger, store="statestore"), GrpcActorProxyFactory() as actors:
+            ledger = actors.create(LiveLedger, f"l-{uuid.uuid4()}", LedgerInterface)
+            await getattr(ledger, method)()
+            await asyncio.wait_for(Fired.event.wait(), 20)
+            return (await ledger.Read())["fired"]
+
+    try:
+        assert [expected] == asyncio.run(main())
+    finally:
+        Fired.event = None
+
+
+def test_killing_a_host_in_the_middle_of_turns_loses_no_acknowledged_update(dapr_env, start_host):
+    """
+    What callers were told is in the state after the host was killed under load and another took over.
+    """
+    name = f"l-{uuid.uuid4()}"
+
+    async def main():
+        async with GrpcActorProxyFactory(timeout=5) as actors:
+            ledger = actors.create("LiveLedger", name, LedgerInterface)
+            acknowledged, failed, enough = [], [], asyncio.Event()
+
+            async def caller(number):
+                for turn in range(400):
+                    entry = f"{number}-{turn}"
+                    try:
+                        await ledger.Add(entry)
+                    except (grpc.aio.AioRpcError, ActorMethodError):
+                        failed.append(entry)
+                        return
+                    acknowledged.append(entry)
+                    if len(acknowledged) == 40:
+                        enough.set()
+
+            first = await asyncio.to_thread(start_host)
+            callers = [asyncio.create_task(caller(number)) for number in range(4)]
+            await enough.wait()
+            first.kill()
+            await asyncio.gather(*callers)
+            await asyncio.to_thread(start_host)
+            return acknowledged, failed, await ledger.Read()
+
+    acknowledged, failed, state = asyncio.run(main())
+    assert failed, "the host was killed when nobody called it"
+    assert set() == set(acknowledged) - set(state["entries"])
+    assert set() == set(state["entries"]) - set(acknowledged) - set(failed)
+    assert (len(state["entries"]), 2) == (state["n"], state["epoch"])
+
+
+def test_a_host_without_a_sidecar_ends_within_its_timeout(unused_address):
+    """
+    The error says what to start.
+    """
+
+    async def main():
+        async with host_actors(LiveWallet, address=unused_address, startup_timeout=0.5):
+            pass
+
+    with pytest.raises(SidecarUnavailableError, match="placement and scheduler"):
+        asyncio.run(main())
+
+
+def test_a_host_is_told_what_it_lacks():
+    """
+    No type, and a fenced actor without a store.
+    """
+
+    async def main(*types):
+        async with host_actors(*types):
+            pass
+
+    with pytest.raises(TypeError, match="at least one actor type"):
+        asyncio.run(main())
+    with pytest.raises(TypeError, match=r"host_actors\(LiveLedger\): fenced actors need store="):
+        asyncio.run(main(LiveLedger))

@@ -1,0 +1,26 @@
+"""
+Actors whose failed turns leave nothing behind, and whose state a second activation cannot overwrite.
+"""
+
+from workflows.actors.errors import ActorFencedError, ActorMethodError, TurnAbandonedError
+from workflows.actors.fenced import FencedActor, SharedState
+from workflows.actors.host import host_actors
+from workflows.actors.mock import MemoryActorClient, MockHost, fenced_mock
+from workflows.actors.proxy import GrpcActorProxyFactory
+from workflows.actors.safe import SafeActor
+from workflows.actors.state import Once
+
+__all__ = [
+    "ActorFencedError",
+    "ActorMethodError",
+    "FencedActor",
+    "GrpcActorProxyFactory",
+    "MemoryActorClient",
+    "MockHost",
+    "Once",
+    "SafeActor",
+    "SharedState",
+    "TurnAbandonedError",
+    "fenced_mock",
+    "host_actors",
+]

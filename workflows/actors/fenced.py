@@ -1,0 +1,334 @@
+"""
+An actor whose state a second activation cannot overwrite.
+
+Dapr promises one activation of an actor, and keeps that promise as well as its failure detector: a frozen host that is
+declared dead and wakes up runs beside its successor. Actor state has no ETag, so the last of the two to write wins. Here
+the state is a value of the state API, and each activation signs it with an epoch of its own before its first turn; a
+write whose activation is not the one that signed last is refused.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any, ClassVar, Final, Literal
+from urllib.parse import quote
+
+from dapr.actor.runtime._method_context import ActorMethodContext
+
+from toolkit import ABSENT, KEEP, UNCHANGED, AsyncStateStore, AsyncTransaction, ConflictError
+from toolkit.core.model import Marker
+from toolkit.log import bind
+from workflows.actors.errors import ActorFencedError
+from workflows.actors.safe import SafeActor
+from workflows.actors.state import MARK, Change, Claim, Once, State, state_from, without_mark
+
+PREFIX: Final = "_occ-actor-"
+
+
+class SharedState:
+    """
+    A key that many actors change: protected by its ETag, not by the epoch of any of them.
+    """
+
+    __slots__ = ("_actor", "key")
+
+    def __init__(self, actor: FencedActor, key: str) -> None:
+        self._actor, self.key = actor, key
+
+    async def get(self, default: Any = None) -> Any:
+        """
+        The value stored now.
+        """
+        return await self._actor.opened_store().get(self.key, default)
+
+    async def update(
+        self, change: Callable[[Any], Any], *, default: Any = ABSENT, op_id: str | None = None
+    ) -> Any:
+        """
+        Change it as ``StateStore.update`` does; refused when this activation knows that it was replaced.
+        """
+        self._actor.refuse_when_fenced()
+        store = self._actor.opened_store()
+        if default is ABSENT:
+            return await store.update(self.key, change, op_id=op_id)
+        return await store.update(self.key, change, default=default, op_id=op_id)
+
+
+class FencedActor(SafeActor):
+    """
+    An actor with its state in the plain state API, guarded by the epoch of its activation.
+
+    The state is one JSON object, at ``FencedActor.key(type, id)``. ``await self.load()`` reads it and ``await
+    self.update(change)`` changes it at once, not at the end of the turn: what a turn has updated stays when it raises
+    later. Everybody else may read and update the key with a ``StateStore``, also in transactions, as long as the member
+    ``_actor`` is carried over.
+
+    Every activation raises the epoch before its first turn. The older activation finds that out at its next ``load`` or
+    ``update``, gets ``ActorFencedError`` with nothing written, and refuses turns, timers and reminders until it is
+    reloaded: by ``await self.reload()``, by a new activation, or by itself at the first turn ``reload_after`` seconds
+    later.
+
+    Set ``store`` on the class, or leave it to ``host_actors(store=...)``. ``initial`` is the state of a new actor.
+    """
+
+    store: AsyncStateStore | None = None
+    initial: ClassVar[Mapping[str, Any]] = {}
+    # Long enough for the sidecar to stop sending turns to a host that is no longer the actor's.
+    reload_after: float = 3.0
+
+    _claim: Claim | None = None
+    _fenced_at: float | None = None
+    _seen: tuple[State, Any] | None = None
+
+    # -- names -----------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def key(type: str, id: str) -> str:
+        """
+        Where the state of an actor is, for code outside it.
+
+        >>> FencedActor.key("Cart", "eu/7")
+        '_occ-actor-Cart-eu%2F7'
+        """
+        return f"{PREFIX}{type}-{quote(id, safe='')}"
+
+    @property
+    def state_key(self) -> str:
+        """
+        Where the state of this actor is.
+        """
+        return self.key(self._type_name(), self.id.id)
+
+    @property
+    def epoch(self) -> int:
+        """
+        The epoch of this activation; 0 before it has one.
+        """
+        return self._claim.epoch if self._claim is not None else 0
+
+    def opened_store(self) -> AsyncStateStore:
+        """
+        The store given to the class or the host.
+        """
+        if self.store is None:
+            raise RuntimeError(
+                f"{type(self).__name__} has no store: pass host_actors(..., store=...) or set {type(self).__name__}.store"
+            )
+        return self.store
+
+    def _type_name(self) -> str:
+        return type(self).__name__
+
+    def _log_fields(self) -> dict[str, str | int]:
+        return {**super()._log_fields(), "epoch": self.epoch}
+
+    # -- the state -------------------------------------------------------------------------------------------------
+
+    async def load(self) -> State:
+        """
+        A copy of the state stored now.
+
+        Raises:
+            ActorFencedError: Another activation has taken over.
+        """
+        self.refuse_when_fenced()
+        entry = await self.opened_store().read(self.state_key)
+        self._check(entry.value)
+        self._seen = (entry.value, entry.etag)
+        return without_mark(entry.value)
+
+    async def update(
+        self,
+        change: Change,
+        *,
+        on_conflict: Literal["reload", "raise"] = "reload",
+        once: Once | None = None,
+        op_id: str | None = None,
+    ) -> State:
+        """
+        Change the state and return the state after it.
+
+        ``change`` is a plain function from a copy of the state to the next one; it may run more than once. ``DELETE``
+        empties the state. With ``on_conflict="reload"`` it runs again on fresh state when somebody outside wrote in
+        between; with ``"raise"`` that is a ``ConflictError``, and what counts as in between starts at the last ``load``.
+        With ``once`` or a repeated ``op_id`` nothing happens a second time and the state stored now is returned.
+
+        Raises:
+            ActorFencedError: Another activation has taken over; nothing was written.
+            ConflictError: The state changed since it was loaded, under ``on_conflict="raise"``.
+        """
+        self.refuse_when_fenced()
+        if on_conflict not in ("reload", "raise"):
+            raise ValueError(f"on_conflict={on_conflict!r}: it is 'reload' or 'raise'")
+        step = _Step(self, change, once)
+        if on_conflict == "raise":
+            if op_id is not None:
+                raise TypeError(
+                    "op_id= needs on_conflict='reload': a repeat is recognised by reading the state again"
+                )
+            return await self._update_or_raise(step)
+        self._seen = None
+        value = await self.opened_store().update(self.state_key, step, default={}, op_id=op_id)
+        # A repeated operation ran no change, so it has checked nothing yet.
+        self._check(value)
+        return without_mark(value)
+
+    async def _update_or_raise(self, step: _Step) -> State:
+        if self._seen is None:
+            await self.load()
+        assert self._seen is not None
+        (value, etag), self._seen = self._seen, None
+        changed = step(deepcopy(value))
+        if changed is UNCHANGED:
+            return without_mark(value)
+        try:
+            await self.opened_store().compare_and_set(self.state_key, changed, etag)
+        except ConflictError:
+            # Whoever wrote, if it was a new activation, that is the news.
+            self._check((await self.opened_store().read(self.state_key)).value)
+            raise
+        return without_mark(changed)
+
+    def once(self, reminder: str, due: str = "") -> Once:
+        """
+        Name one firing of a reminder, for ``update(change, once=...)``: reminders are delivered at least once.
+
+        The state remembers the last ``due`` done for each reminder, in the same write as the change and for as long as
+        the state lives. ``due`` is the period the firing stands for, such as ``"2026-11"``, taken from your own data;
+        the default is for a reminder that fires once.
+        """
+        return Once(reminder, due)
+
+    def shared(self, key: str) -> SharedState:
+        """
+        A key that many actors change.
+        """
+        return SharedState(self, key)
+
+    # -- in transactions -------------------------------------------------------------------------------------------
+
+    async def tx_load(self, tx: AsyncTransaction) -> State:
+        """
+        The state as a transaction sees it; the commit fails when another activation takes over meanwhile.
+        """
+        self.refuse_when_fenced()
+        value = await tx.get(self.state_key)
+        self._check(value)
+        return without_mark(value)
+
+    async def tx_save(self, tx: AsyncTransaction, state: State) -> None:
+        """
+        Put a new state in a transaction, guarded by the epoch like every write.
+        """
+        self.refuse_when_fenced()
+        value = await tx.get(self.state_key)
+        self._check(value)
+        tx.put(self.state_key, {**state, MARK: value[MARK]}, ttl=KEEP)
+
+    # -- activations -----------------------------------------------------------------------------------------------
+
+    async def reload(self) -> State:
+        """
+        Take the actor over from whoever has it: raise the epoch again and read the state.
+        """
+        by = secrets.token_hex(8)
+
+        def claim(value: State) -> State:
+            mark: State = value.get(MARK) or {}
+            return {**value, MARK: {**mark, "epoch": Claim.of(value).epoch + 1, "by": by}}
+
+        with bind(**self._log_fields()):
+            value = await self.opened_store().update(self.state_key, claim, default=dict(self.initial))
+        self._claim, self._fenced_at, self._seen = Claim.of(value), None, None
+        return without_mark(value)
+
+    async def _on_activate_internal(self) -> None:
+        await self.reload()
+        await super()._on_activate_internal()
+
+    async def _on_pre_actor_method_internal(self, method_context: ActorMethodContext) -> None:
+        if self._fenced_at is not None and time.monotonic() - self._fenced_at >= self.reload_after:
+            await self.reload()
+        self.refuse_when_fenced()
+        self._seen = None
+        await super()._on_pre_actor_method_internal(method_context)
+
+    def refuse_when_fenced(self) -> None:
+        """
+        Raise ``ActorFencedError`` when this activation has learned that it was replaced.
+        """
+        if self._fenced_at is not None:
+            raise self._fencing(0)
+
+    def check(self, value: Any) -> Claim:
+        """
+        The claim of this activation, if it is the one on the stored value.
+        """
+        claim = self._claim
+        if claim is None:
+            raise RuntimeError(f"actor {self._type_name()}/{self.id.id} is not activated yet")
+        found = Claim.of(value)
+        if found != claim:
+            raise self._fencing(found.epoch)
+        return claim
+
+    def _check(self, value: Any) -> None:
+        try:
+            self.check(value)
+        except ActorFencedError:
+            self.fence()
+            raise
+
+    def fence(self) -> None:
+        """
+        Refuse turns from now on; the cache is dropped.
+        """
+        if self._fenced_at is None:
+            self._fenced_at = time.monotonic()
+        self._seen = None
+
+    def _fencing(self, current: int) -> ActorFencedError:
+        found = (
+            f"the state is signed with epoch {current}"
+            if current
+            else "it has refused turns since it found out"
+        )
+        return ActorFencedError(
+            f"actor {self._type_name()}/{self.id.id} at {self.state_key!r}: another activation has taken over from "
+            f"epoch {self.epoch} ({found}); nothing was written: call the actor again, it may be on another host now",
+            key=self.state_key,
+            epoch=self.epoch,
+            current=current,
+        )
+
+
+class _Step:
+    """
+    A change of the state as a change of the stored value: checked, signed, once.
+    """
+
+    def __init__(self, actor: FencedActor, change: Change, once: Once | None) -> None:
+        self.actor, self.change, self.once = actor, change, once
+        # The log and the operation id name the user's function.
+        self.__qualname__ = getattr(change, "__qualname__", type(change).__qualname__)
+
+    def __call__(self, value: State) -> State | Literal[Marker.UNCHANGED]:
+        try:
+            claim = self.actor.check(value)
+        except ActorFencedError:
+            self.actor.fence()
+            raise
+        mark: State = dict(value[MARK])
+        done: dict[str, str] = dict(mark.get("done") or {})
+        if self.once is not None and done.get(self.once.reminder) == self.once.due:
+            return UNCHANGED
+        changed = self.change(without_mark(value))
+        if changed is UNCHANGED and self.once is None:
+            return UNCHANGED
+        if self.once is not None:
+            mark["done"] = {**done, self.once.reminder: self.once.due}
+        mark.update(epoch=claim.epoch, by=claim.by)
+        return {**state_from(changed, value, self.actor.state_key), MARK: mark}

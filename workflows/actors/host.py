@@ -1,0 +1,102 @@
+"""
+Actors over one gRPC stream to the sidecar: no web framework, no port of your own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from dapr.actor import Actor, ActorId
+from dapr.actor.runtime.context import ActorRuntimeContext
+from dapr.actor.runtime.grpc_host import ActorGrpcHost
+from dapr.actor.runtime.runtime import ActorRuntime
+
+from toolkit import AsyncStateStore, SidecarUnavailableError
+from workflows.actors.fenced import FencedActor
+
+
+class _Hosting:
+    """
+    Whether this process hosts actors now: the SDK's registry of types belongs to the process.
+    """
+
+    active = False
+
+
+@asynccontextmanager
+async def host_actors(
+    *types: type[Actor],
+    store: AsyncStateStore | str | None = None,
+    app_port: int | None = None,
+    address: str | None = None,
+    startup_timeout: float = 60.0,
+) -> AsyncGenerator[ActorGrpcHost]:
+    """
+    Serve these actors until the block is left.
+
+    ``store`` is where fenced actors keep their state: an open ``AsyncStateStore``, or the name of a component, which is
+    then opened and closed here. ``app_port`` is only needed by a sidecar older than 1.18.2, which wants a gRPC app port
+    before it takes actors. Leaving the block waits up to five seconds for turns under way and cancels the rest. One
+    host per process at a time; all types are named here, since the sidecar learns of them when the stream opens.
+
+    Raises:
+        SidecarUnavailableError: The sidecar took no actors within ``startup_timeout``.
+    """
+    if not types:
+        raise TypeError("host_actors() needs at least one actor type")
+    unstored = [one.__name__ for one in types if issubclass(one, FencedActor) and one.store is None]
+    if unstored and store is None:
+        raise TypeError(
+            f"host_actors({', '.join(unstored)}): fenced actors need store=, a name or an open store"
+        )
+    if _Hosting.active:
+        raise RuntimeError("this process hosts actors already: name all types in one host_actors(...)")
+    _Hosting.active = True
+    try:
+        async with AsyncExitStack() as stack:
+            if isinstance(store, str):
+                opened = AsyncStateStore(store, address=address, startup_timeout=startup_timeout)
+                store = await stack.enter_async_context(opened)
+            host = ActorGrpcHost(address=address, app_port=app_port)
+            stack.push_async_callback(_close, host, types)
+            # A lock of the class, bound to the loop that first waited on it.
+            ActorRuntime._actor_managers_lock = asyncio.Lock()  # noqa: SLF001  left behind by an earlier loop
+            for one in types:
+                await host.register_actor(one, actor_factory=_factory(one, store))
+            await _start(host, startup_timeout)
+            yield host
+    finally:
+        _Hosting.active = False
+
+
+async def _start(host: ActorGrpcHost, startup_timeout: float) -> None:
+    try:
+        async with asyncio.timeout(startup_timeout):
+            await host.start()
+    except TimeoutError:
+        raise SidecarUnavailableError(
+            f"no sidecar took the actors within {startup_timeout:g} s: start daprd 1.18 or newer with placement and "
+            f"scheduler (occ run --workflows does), and give older ones than 1.18.2 --app-protocol grpc and app_port="
+        ) from None
+
+
+async def _close(host: ActorGrpcHost, types: tuple[type[Actor], ...]) -> None:
+    await host.close()
+    for one in types:
+        # Their client's channel is closed: the next host must not announce them.
+        ActorRuntime._actor_managers.pop(one.__name__, None)  # noqa: SLF001  the SDK has no way to unregister
+    config = ActorRuntime.get_actor_config()
+    config._entities.difference_update(one.__name__ for one in types)  # noqa: SLF001  the same
+
+
+def _factory(kind: type[Actor], store: AsyncStateStore | None) -> Any:
+    def create(context: ActorRuntimeContext, actor_id: ActorId) -> Actor:
+        actor = kind(context, actor_id)
+        if isinstance(actor, FencedActor) and store is not None:
+            actor.store = store
+        return actor
+
+    return create

@@ -1,0 +1,110 @@
+"""
+Calling actors over gRPC.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from types import TracebackType
+from typing import Any, Final, Self
+
+from dapr.actor import Actor, ActorId, ActorInterface
+from dapr.actor.client.proxy import ActorFactoryBase, ActorProxy
+from dapr.clients.grpc.dapr_actor_grpc_client import DaprActorGrpcClient
+from dapr.serializers import DefaultJSONSerializer, Serializer
+
+from workflows.actors.errors import ActorFencedError, ActorMethodError
+
+# The exception of a method as its host wrote it: the repr of an exception, mostly with its text alone.
+_RAISED: Final = re.compile(r"^(\w+)\((.*)\)$", re.DOTALL)
+
+
+class RaisingClient(DaprActorGrpcClient):
+    """
+    The SDK's client, which takes the error of a method for its result: over gRPC both are plain answers.
+    """
+
+    async def invoke_method(
+        self, actor_type: str, actor_id: str, method: str, data: bytes | None = None
+    ) -> bytes:
+        answer = await super().invoke_method(actor_type, actor_id, method, data)
+        if (error := error_in(answer)) is not None:
+            raise error
+        return answer
+
+
+def error_in(answer: bytes) -> ActorFencedError | ActorMethodError | None:
+    """
+    The error that an answer stands for: an object with exactly the members the SDK's host writes.
+    """
+    if not (answer.startswith(b"{") and b'"errorCode"' in answer):
+        return None
+    said: dict[str, Any] = json.loads(answer)
+    if not {"message", "errorCode"} <= said.keys() <= {"message", "errorCode", "raw_response_bytes"}:
+        return None
+    text = str(said["message"])
+    raised = _RAISED.match(text)
+    if raised is None:
+        return ActorMethodError("DaprInternalError", text)
+    kind, message = raised[1], _literal(raised[2])
+    return ActorFencedError(message) if kind == ActorFencedError.__name__ else ActorMethodError(kind, message)
+
+
+def _literal(arguments: str) -> str:
+    try:
+        value: Any = ast.literal_eval(arguments)
+    except (SyntaxError, ValueError):
+        return arguments
+    return value if isinstance(value, str) else arguments
+
+
+class GrpcActorProxyFactory(ActorFactoryBase):
+    """
+    Makes proxies that call actors over gRPC, where the SDK's own factory uses HTTP.
+
+    An error of the method is raised here as ``ActorMethodError``, the one of a replaced activation as
+    ``ActorFencedError``; the SDK's gRPC client would return either as the result. A method must therefore not return an
+    object of just ``message`` and ``errorCode``.
+
+    Make it inside a running event loop, use it there, and close it: it is an async context manager. ``timeout`` is for
+    each call, in seconds.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        timeout: int | None = 60,
+        message_serializer: Serializer | None = None,
+    ) -> None:
+        self._serializer = message_serializer or DefaultJSONSerializer()
+        self._client = RaisingClient(timeout=timeout, address=address, message_serializer=self._serializer)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """
+        Close the channel.
+        """
+        await self._client.close()
+
+    def create(
+        self,
+        actor_type: str | type[Actor],
+        actor_id: ActorId | str,
+        actor_interface: type[ActorInterface] | None = None,
+    ) -> ActorProxy:
+        """
+        A proxy of one actor; the type may be given by its class or name.
+        """
+        name = actor_type if isinstance(actor_type, str) else actor_type.__name__
+        given = actor_id if isinstance(actor_id, ActorId) else ActorId(actor_id)
+        return ActorProxy(self._client, name, given, actor_interface, self._serializer)

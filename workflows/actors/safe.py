@@ -1,0 +1,163 @@
+"""
+An actor whose failed turns leave nothing behind.
+
+The SDK caches state changes and writes them when a turn ends. It forgets them only after one kind of exception, and it
+takes them for saved before they are: the changes of a failed turn are written by the next one, and a refused save is
+built upon. Here every turn has its own view of the cache, which is thrown away unless the turn ends well.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+import structlog
+from dapr.actor import Actor, ActorId
+from dapr.actor.runtime._method_context import ActorMethodContext
+from dapr.actor.runtime.context import ActorRuntimeContext
+from dapr.actor.runtime.state_change import StateChangeKind
+from dapr.actor.runtime.state_manager import ActorStateManager, StateMetadata, reentrancy_ctx
+
+from workflows.actors.errors import TurnAbandonedError
+
+Tracker = dict[str, StateMetadata[Any]]
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """
+    One turn of one actor: its number, its view of the state, and whether the next one has begun.
+    """
+
+    actor: Actor
+    number: int
+    tracker: Tracker
+    abandoned: bool = False
+    bound: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+# The turn this task runs. Turns of a reentrant chain have a tracker of the SDK's own instead.
+_running: ContextVar[Turn | None] = ContextVar("occ_actor_turn", default=None)
+
+_UNCHANGED: Final = StateChangeKind.none
+
+
+class SafeStateManager(ActorStateManager[Any]):
+    """
+    The SDK's state manager, which forgets what it could not save.
+    """
+
+    _default_state_change_tracker: Tracker
+
+    def _get_contextual_state_tracker(self) -> Tracker:
+        if reentrancy_ctx.get() is None:
+            turn = _running.get()
+            if turn is not None and turn.actor is self._actor:
+                return turn.tracker
+        tracker: Tracker = cast("Any", super())._get_contextual_state_tracker()  # noqa: SLF001  our base
+        return tracker
+
+    async def clear_cache(self) -> None:
+        # Without the SDK's trip through a thread, which a cancellation could cut.
+        self._get_contextual_state_tracker().clear()
+
+    async def save_state(self) -> None:
+        """
+        Write the changes of this turn; after a failure or a cancellation the cache is empty and the next read asks
+        the store.
+        """
+        turn = _running.get()
+        if turn is not None and turn.actor is self._actor and turn.abandoned:
+            turn.tracker.clear()
+            raise TurnAbandonedError(
+                f"actor {self._type_name}/{self._actor.id.id}: turn {turn.number} was given up and another has begun; "
+                f"nothing of it was saved: call the actor again"
+            )
+        try:
+            await super().save_state()
+        except BaseException:
+            # Whether the write landed is not known here, so neither copy may be trusted.
+            self._get_contextual_state_tracker().clear()
+            self.forget_clean()
+            raise
+
+    def begin(self, turn: Turn) -> None:
+        """
+        Hand the shared cache to this turn.
+        """
+        turn.tracker = self._default_state_change_tracker
+
+    def detach(self) -> None:
+        """
+        Leave the shared cache to a turn that did not end, and start an empty one.
+        """
+        self._default_state_change_tracker = {}
+
+    def forget_clean(self) -> None:
+        """
+        Drop the copies of stored values from the shared cache; changes under way in it stay.
+        """
+        shared = self._default_state_change_tracker
+        for name in [name for name, kept in shared.items() if kept.change_kind == _UNCHANGED]:
+            del shared[name]
+
+
+class SafeActor(Actor):
+    """
+    An actor whose unsaved changes are dropped after any failed turn, failed save or cancellation.
+
+    Use it like ``dapr.actor.Actor``. A turn that raises, is cancelled or cannot save leaves nothing for the next one,
+    not even a value it changed in place: the next turn reads the store. A turn that the sidecar has given up, and that
+    ends after the next one began, is refused with ``TurnAbandonedError``. With reentrancy each call of the chain
+    answers for its own changes: what an inner call has saved stays, whatever becomes of the outer one.
+
+    Lines of the log written during a turn carry ``actor_type``, ``actor_id``, ``actor_method`` and ``turn``.
+    """
+
+    _state_manager: ActorStateManager[Any]
+    # Defaults, since the SDK's mocks skip `__init__`.
+    _turn: Turn | None = None
+    _turns: int = 0
+
+    def __init__(self, ctx: ActorRuntimeContext, actor_id: ActorId) -> None:
+        super().__init__(ctx, actor_id)
+        self._state_manager = SafeStateManager(self)
+
+    @property
+    def turn(self) -> int:
+        """
+        The number of the current turn, counted from 1 in each activation.
+        """
+        return self._turns
+
+    async def _on_pre_actor_method_internal(self, method_context: ActorMethodContext) -> None:
+        self._turns += 1
+        turn = Turn(self, self._turns, {})
+        _running.set(turn)
+        fields = {**self._log_fields(), "actor_method": method_context.method_name, "turn": turn.number}
+        turn.bound = dict(structlog.contextvars.bind_contextvars(**fields))
+        manager = self._state_manager
+        if isinstance(manager, SafeStateManager) and reentrancy_ctx.get() is None:
+            if self._turn is not None:
+                # It raised, was cancelled, or still runs: nothing it touched may be seen again.
+                self._turn.abandoned = True
+                manager.detach()
+            manager.begin(turn)
+            self._turn = turn
+        await super()._on_pre_actor_method_internal(method_context)
+
+    async def _on_post_actor_method_internal(self, method_context: ActorMethodContext) -> None:
+        await super()._on_post_actor_method_internal(method_context)
+        turn = _running.get()
+        if turn is not None and turn.actor is self:
+            if self._turn is turn:
+                self._turn = None
+            structlog.contextvars.reset_contextvars(**turn.bound)
+            _running.set(None)
+
+    def _log_fields(self) -> dict[str, str | int]:
+        """
+        What every line of a turn carries.
+        """
+        return {"actor_type": type(self).__name__, "actor_id": self.id.id}

@@ -1,0 +1,82 @@
+"""
+The stored value of a fenced actor: its own members, and the mark that says whose it is.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol, TypeAlias, cast
+
+from toolkit import DELETE, UNCHANGED
+from toolkit.core.model import Marker
+
+State: TypeAlias = dict[str, Any]
+# The member of the stored object that says whose it is; outside writers carry it over.
+MARK: Final = "_actor"
+
+
+class Change(Protocol):
+    """
+    From a state to the next one, or ``UNCHANGED``, or ``DELETE`` for an empty one.
+    """
+
+    def __call__(self, state: State, /) -> State | Literal[Marker.UNCHANGED, Marker.DELETE]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """
+    One firing of a reminder; see ``FencedActor.once``.
+    """
+
+    reminder: str
+    due: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """
+    The signature of one activation: ``by`` makes it unique even when the number repeats.
+    """
+
+    epoch: int
+    by: str
+
+    @classmethod
+    def of(cls, value: Any) -> Claim:
+        """
+        Who signed this stored value; epoch 0 when nobody did.
+        """
+        signed = as_object(as_object(value).get(MARK))
+        return cls(int(signed.get("epoch", 0)), str(signed.get("by", "")))
+
+
+def state_from(changed: Any, before: State, key: str) -> State:
+    """
+    The state that a change function gave, checked.
+    """
+    if changed is UNCHANGED:
+        return without_mark(before)
+    if changed is DELETE:
+        return {}
+    if not isinstance(changed, dict):
+        raise TypeError(
+            f"key {key!r}: the state of an actor is a JSON object and the change returned {type(changed).__name__}: "
+            f"return the new state, UNCHANGED or DELETE"
+        )
+    return cast("State", changed)
+
+
+def without_mark(value: State) -> State:
+    """
+    A copy of the actor's own members.
+    """
+    return deepcopy({name: member for name, member in value.items() if name != MARK})
+
+
+def as_object(value: Any) -> State:
+    """
+    The value if it is a JSON object, else an empty one.
+    """
+    return cast("State", value) if isinstance(value, dict) else {}
