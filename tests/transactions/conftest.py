@@ -4,13 +4,16 @@ Each test in both colours, on each way to commit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from tests.conftest import LiveStore
+from tests.faults.crew import STORES
 from tests.transactions.colours import COLOURS, PROFILES, Scenario, run
 from toolkit.testing.memory import MemoryStore
+from toolkit.testing.proxy import FaultProxy
 
 
 @pytest.fixture(params=COLOURS)
@@ -31,3 +34,20 @@ def play(colour: str, port: MemoryStore) -> Callable[..., None]:
         run(colour, port, scenario, **options)
 
     return played
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--history", help="Keep the list-append history of a store in FILE, its name put before the ending."
+    )
+
+
+@pytest.fixture(params=STORES)
+def store_of(request: pytest.FixtureRequest, live_named: Callable[[str], LiveStore]) -> LiveStore:
+    return live_named(str(request.param))
+
+
+@pytest.fixture
+def proxy(store_of: LiveStore) -> Iterator[FaultProxy]:
+    with FaultProxy(store_of.sidecar.grpc_port, seed=5, late_after=2.0) as proxy:
+        yield proxy
