@@ -16,6 +16,14 @@ refuse_legacy()
 refuse_foreign(Path(__file__).parent)
 
 if TYPE_CHECKING:
+    from workflows.actors import (
+        ActorFencedError,
+        ActorMethodError,
+        FencedActor,
+        GrpcActorProxyFactory,
+        SafeActor,
+        host_actors,
+    )
     from workflows.effects import Escalation, call_effect, effect_task
     from workflows.errors import EffectTimeoutError, EffectVoidedError
     from workflows.events import raise_event, wait_event
@@ -24,17 +32,23 @@ if TYPE_CHECKING:
     from workflows.starts import StartResult, start_once
 
 _HOMES = {
+    "ActorFencedError": "actors",
+    "ActorMethodError": "actors",
     "AsyncEffectTransaction": "kit",
     "Effect": "kit",
     "EffectTimeoutError": "errors",
     "EffectTransaction": "kit",
     "EffectVoidedError": "errors",
     "Escalation": "effects",
+    "FencedActor": "actors",
+    "GrpcActorProxyFactory": "actors",
     "KitWorkflow": "kit",
+    "SafeActor": "actors",
     "StartResult": "starts",
     "WorkflowKit": "kit",
     "call_effect": "effects",
     "effect_task": "effects",
+    "host_actors": "actors",
     "raise_event": "events",
     "start_once": "starts",
     "wait_event": "events",
@@ -42,17 +56,23 @@ _HOMES = {
 }
 
 __all__ = [
+    "ActorFencedError",
+    "ActorMethodError",
     "AsyncEffectTransaction",
     "Effect",
     "EffectTimeoutError",
     "EffectTransaction",
     "EffectVoidedError",
     "Escalation",
+    "FencedActor",
+    "GrpcActorProxyFactory",
     "KitWorkflow",
+    "SafeActor",
     "StartResult",
     "WorkflowKit",
     "call_effect",
     "effect_task",
+    "host_actors",
     "raise_event",
     "start_once",
     "wait_event",
