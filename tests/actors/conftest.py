@@ -35,8 +35,8 @@ def start_host(workflow_sidecar):
     """
     with contextlib.ExitStack() as stack:
 
-        def start():
-            env = {**os.environ, **workflow_sidecar.environment, "PYTHONPATH": str(ROOT)}
+        def start(sidecar=workflow_sidecar):
+            env = {**os.environ, **sidecar.environment, "PYTHONPATH": str(ROOT)}
             process = subprocess.Popen(
                 [sys.executable, str(Path(__file__).with_name("live_actors.py"))],
                 env=env,

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import ClassVar
 
+import grpc
 from dapr.actor import Actor, ActorInterface, Remindable, actormethod
 
 from toolkit import AsyncStateStore
-from workflows.actors import FencedActor, SafeActor, host_actors
+from workflows.actors import ActorFencedError, FencedActor, SafeActor, host_actors
 
 
 class WalletInterface(ActorInterface):
@@ -48,6 +50,9 @@ class LedgerInterface(ActorInterface):
     @actormethod(name="Read")
     async def read(self) -> dict: ...
 
+    @actormethod(name="Hold")
+    async def hold(self, fifo: str) -> None: ...
+
     @actormethod(name="Remind")
     async def remind(self) -> None: ...
 
@@ -66,6 +71,15 @@ class LiveLedger(FencedActor, LedgerInterface, Remindable):
 
     async def read(self):
         return {**await self.load(), "epoch": self.epoch}
+
+    async def hold(self, fifo):
+        await hold(fifo)
+        try:
+            await self.add("held")
+        except ActorFencedError:
+            print("refused", flush=True)  # noqa: T201  the test reads it
+            raise
+        print("written", flush=True)  # noqa: T201  the test reads it
 
     async def remind(self):
         await self.register_reminder("renew", b"2026-11", timedelta(0))
@@ -86,6 +100,51 @@ class LiveLedger(FencedActor, LedgerInterface, Remindable):
             done.set()
 
 
+class PlainLedgerInterface(ActorInterface):
+    @actormethod(name="Add")
+    async def add(self, entry: str) -> int: ...
+
+    @actormethod(name="Hold")
+    async def hold(self, fifo: str) -> None: ...
+
+    @actormethod(name="Read")
+    async def read(self) -> dict: ...
+
+
+class LivePlainLedger(Actor, PlainLedgerInterface):
+    """
+    The same on the SDK alone: one state, saved by the turn.
+    """
+
+    async def add(self, entry):
+        entries = await self._state_manager.get_or_add_state("entries", [])
+        await self._state_manager.set_state("entries", [*entries, entry])
+        await self._state_manager.save_state()
+        return len(entries) + 1
+
+    async def hold(self, fifo):
+        await self._state_manager.try_get_state("entries")
+        await hold(fifo)
+        try:
+            await self.add("held")
+        except grpc.aio.AioRpcError:
+            print("refused", flush=True)  # noqa: T201  the test reads it
+            raise
+        print("written", flush=True)  # noqa: T201  the test reads it
+
+    async def read(self):
+        _, entries = await self._state_manager.try_get_state("entries")
+        return {"entries": entries or []}
+
+
+async def hold(fifo):
+    """
+    Stand still in the middle of a turn until the test writes to the pipe.
+    """
+    print("holding", flush=True)  # noqa: T201  the test waits for it
+    await asyncio.to_thread(Path(fifo).read_bytes)
+
+
 class Fired:
     event: ClassVar[asyncio.Event | None] = None
 
@@ -94,7 +153,7 @@ async def serve():
     """
     Serve the ledger until the process is killed.
     """
-    async with AsyncStateStore("statestore") as store, host_actors(LiveLedger, store=store):
+    async with AsyncStateStore("statestore") as store, host_actors(LiveLedger, LivePlainLedger, store=store):
         print("serving", flush=True)  # noqa: T201  the test waits for it
         await asyncio.Event().wait()
 
