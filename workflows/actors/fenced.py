@@ -196,8 +196,8 @@ class FencedActor(SafeActor):
         """
         Name one firing of a reminder, for ``update(change, once=...)``: reminders are delivered at least once.
 
-        The state remembers the last ``due`` done for each reminder, in the same write as the change and for as long as
-        the state lives. ``due`` is the period the firing stands for, such as ``"2026-11"``, taken from your own data;
+        The state remembers the last 32 ``due`` done for each reminder, in the same write as the change and for as long
+        as the state lives. ``due`` is the period the firing stands for, such as ``"2026-11"``, taken from your own data;
         the default is for a reminder that fires once.
         """
         return Once(reminder, due)
@@ -322,13 +322,12 @@ class _Step:
             self.actor.fence()
             raise
         mark: State = dict(value[MARK])
-        done: dict[str, str] = dict(mark.get("done") or {})
-        if self.once is not None and done.get(self.once.reminder) == self.once.due:
+        if self.once is not None and self.once.done_in(mark):
             return UNCHANGED
         changed = self.change(without_mark(value))
         if changed is UNCHANGED and self.once is None:
             return UNCHANGED
         if self.once is not None:
-            mark["done"] = {**done, self.once.reminder: self.once.due}
+            mark["done"] = self.once.noted_in(mark)
         mark.update(epoch=claim.epoch, by=claim.by)
         return {**state_from(changed, value, self.actor.state_key), MARK: mark}

@@ -14,6 +14,8 @@ from toolkit.core.model import Marker
 State: TypeAlias = dict[str, Any]
 # The member of the stored object that says whose it is; outside writers carry it over.
 MARK: Final = "_actor"
+# Firings remembered for each reminder: a late redelivery of an earlier one is still recognised.
+REMEMBERED: Final = 32
 
 
 class Change(Protocol):
@@ -32,6 +34,23 @@ class Once:
 
     reminder: str
     due: str
+
+    def done_in(self, mark: State) -> bool:
+        """
+        Whether the mark of the state says that this firing was handled.
+        """
+        return self.due in self._dues(mark)
+
+    def noted_in(self, mark: State) -> State:
+        """
+        The firings handled, with this one.
+        """
+        dues = [*self._dues(mark), self.due]
+        return {**as_object(mark.get("done")), self.reminder: dues[-REMEMBERED:]}
+
+    def _dues(self, mark: State) -> list[str]:
+        dues: list[str] = as_object(mark.get("done")).get(self.reminder, [])
+        return dues
 
 
 @dataclass(frozen=True, slots=True)
