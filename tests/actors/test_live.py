@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from dapr.actor.runtime.runtime import ActorRuntime
 
 from toolkit import AsyncStateStore, SidecarUnavailableError
 from workflows.actors import ActorMethodError, FencedActor, GrpcActorProxyFactory, host_actors
@@ -146,6 +147,24 @@ def test_a_host_without_a_sidecar_ends_within_its_timeout(unused_address):
 
     with pytest.raises(SidecarUnavailableError, match="placement and scheduler"):
         asyncio.run(main())
+
+
+def test_a_second_host_in_the_process_is_refused_and_a_later_one_is_not(dapr_env):
+    """
+    The SDK's registry belongs to the process; leaving the block frees it, also for another loop.
+    """
+
+    async def main():
+        async with host_actors(LiveWallet):
+            with pytest.raises(RuntimeError, match="hosts actors already"):
+                async with host_actors(LivePlainWallet):
+                    pass
+        async with host_actors(LivePlainWallet):
+            return ActorRuntime.get_registered_actor_types()
+
+    assert ["LivePlainWallet"] == asyncio.run(main())
+    assert ["LivePlainWallet"] == asyncio.run(main())
+    assert [] == ActorRuntime.get_registered_actor_types()
 
 
 def test_a_host_is_told_what_it_lacks():

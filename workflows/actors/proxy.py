@@ -41,7 +41,10 @@ def error_in(answer: bytes) -> ActorFencedError | ActorMethodError | None:
     """
     if not (answer.startswith(b"{") and b'"errorCode"' in answer):
         return None
-    said: dict[str, Any] = json.loads(answer)
+    try:
+        said: dict[str, Any] = json.loads(answer)
+    except ValueError:
+        return None  # bytes of the method's own
     if not {"message", "errorCode"} <= said.keys() <= {"message", "errorCode", "raw_response_bytes"}:
         return None
     text = str(said["message"])
