@@ -12,8 +12,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
-import structlog
-
 from toolkit.core.policy import RetryPolicy
 from toolkit.errors import OperationVoidedError, SidecarUnavailableError
 from toolkit.facade import Dapr
@@ -24,6 +22,7 @@ from workflows._payload import Delivery, delivery_of, reader_of
 from workflows._stores import Stores
 from workflows.effects import RETRIED, NonRetryableError
 from workflows.errors import EffectVoidedError
+from workflows.logging import default_logger
 from workflows.ports import Runtime
 
 R = TypeVar("R")
@@ -74,7 +73,7 @@ class AsyncEffectTransaction(AsyncTransaction):
 
 
 def _logger(effect: str, delivery: Delivery) -> Any:
-    return structlog.get_logger("occ.workflows").bind(
+    return default_logger().bind(
         effect=effect, workflow_id=delivery.workflow_id, op=delivery.op, attempt=delivery.attempt
     )
 

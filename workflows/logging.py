@@ -4,6 +4,7 @@ Logging from a workflow function, which is run again and again.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import structlog
 
 from workflows.ports import Context
 
+_NAME: Final = "occ.workflows"
 _SPACE: Final = uuid.UUID("6f8b1c1e-6f0c-5a68-9d0a-6d1f6d4f3b52")
 
 
@@ -54,6 +56,21 @@ def workflow_logger(ctx: Context, logger: Any = None) -> WorkflowLogger:
 
     Args:
         ctx: The workflow context.
-        logger: A structlog logger; by default ``structlog.get_logger("occ.workflows")``.
+        logger: A structlog logger; by default ``occ.workflows``: of structlog where the application configured it, else
+            of the standard library, so that nothing is printed unasked.
     """
-    return WorkflowLogger(ctx, structlog.get_logger("occ.workflows") if logger is None else logger)
+    return WorkflowLogger(ctx, default_logger() if logger is None else logger)
+
+
+def default_logger() -> Any:
+    """
+    The logger ``occ.workflows``.
+    """
+    if structlog.is_configured():
+        return structlog.get_logger(_NAME)
+    # Unconfigured, structlog prints to stdout, which belongs to the application.
+    return structlog.wrap_logger(
+        logging.getLogger(_NAME),
+        processors=[structlog.stdlib.filter_by_level, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )

@@ -69,7 +69,12 @@ def start_once(
                 key=record,
             )
         return StartResult(key, started=False, state=client.get_workflow_state(key))
-    _schedule(client, name, key, plain(input))
+    try:
+        _schedule(client, name, key, plain(input))
+    except BaseException:
+        # Whoever asks next need not wait until the claim is old; whether it landed after all is looked at then.
+        store.update(record, lambda found: {**found, "claimed_at": 0.0}, default=claim)
+        raise
     store.update(record, lambda found: {**found, "started": True}, default=claim)
     return StartResult(key, started=True, state=None)
 

@@ -56,11 +56,18 @@ def _mount_keys() -> None:
     app.command("sweep", epilog=keys.SWEEP_EPILOG)(keys.sweep)
 
 
+def _mount_workflow() -> None:
+    from toolkit.cli import workflow
+
+    app.add_typer(workflow.app, name="workflow")
+
+
 _mount_run()
 _mount_demo()
 _mount_doctor()
 _mount_keys()
 _mount_log()
+_mount_workflow()
 
 
 def main() -> None:

@@ -1,0 +1,117 @@
+"""
+Run a ready workflow against a sidecar: register, prepare, start, wait, check.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any, TypedDict
+
+from toolkit.dapr.address import address_of
+from toolkit.errors import StateError
+from toolkit.store import StateStore
+from workflows.kit import WorkflowKit
+from workflows.library.plan import Plan, ReadyWorkflow
+from workflows.starts import start_once
+
+
+class RunFailedError(StateError):
+    """
+    An instance failed, or was not done in time.
+    """
+
+
+class Place(TypedDict, total=False):
+    """
+    Where the sidecar is, as arguments of the SDK's classes.
+    """
+
+    host: str
+    port: str
+
+
+def run_plan(
+    plan: Plan,
+    client: Any,
+    store: StateStore,
+    *,
+    timeout: float,
+    on_done: Callable[[int, int], None] = lambda _done, _all: None,
+) -> dict[str, Any]:
+    """
+    Start the instances of a plan, wait for all of them, and give the report of its check.
+
+    Args:
+        plan: What to do.
+        client: A ``DaprWorkflowClient``.
+        store: The store the effects work on.
+        timeout: Seconds for all of it.
+        on_done: Called with how many of how many are done.
+    """
+    end = time.monotonic() + timeout
+    plan.prepare(store)
+    for job in plan.jobs:
+        if job.once:
+            start_once(client, job.workflow, key=job.instance_id, input=job.input, store=store)
+        else:
+            client.schedule_new_workflow(job.workflow, input=job.input, instance_id=job.instance_id)
+    outputs: list[Any] = []
+    for job in plan.jobs:
+        outputs.append(output_of(client, job.instance_id, end - time.monotonic()))
+        on_done(len(outputs), len(plan.jobs))
+    return plan.check(store, outputs)
+
+
+def output_of(client: Any, instance_id: str, timeout: float) -> Any:
+    """
+    What an instance returned, once it is done.
+    """
+    try:
+        # To the SDK no seconds mean no limit.
+        state = client.wait_for_workflow_completion(instance_id, timeout_in_seconds=max(1, int(timeout)))
+    except TimeoutError:
+        raise RunFailedError(
+            f"workflow {instance_id!r} was not done in time; it goes on as soon as a worker runs: start the same command "
+            "again to wait for the rest"
+        ) from None
+    if state is None or state.runtime_status.name != "COMPLETED":
+        told = (
+            "is not there"
+            if state is None
+            else f"ended as {state.runtime_status.name}: {state.failure_details}"
+        )
+        raise RunFailedError(f"workflow {instance_id!r} {told}")
+    return json.loads(state.serialized_output) if state.serialized_output else None
+
+
+def run_ready(
+    ready: ReadyWorkflow,
+    plan: Plan,
+    *,
+    store: str,
+    address: str | None,
+    timeout: float,
+    on_done: Callable[[int, int], None] = lambda _done, _all: None,
+) -> dict[str, Any]:
+    """
+    Run it with a worker in this process.
+    """
+    from dapr.ext.workflow import DaprWorkflowClient, WorkflowRuntime
+
+    place = host_and_port(address)
+    kit = WorkflowKit(WorkflowRuntime(**place), store, address=address)
+    ready.register(kit)
+    with kit, StateStore(store, address=address) as states:
+        return run_plan(plan, DaprWorkflowClient(**place), states, timeout=timeout, on_done=on_done)
+
+
+def host_and_port(address: str | None) -> Place:
+    """
+    An address as the SDK's workflow classes take it; nothing for the environment's.
+    """
+    if address is None:
+        return {}
+    host, _, port = str(address_of(address)).rpartition(":")
+    return {"host": host, "port": port}
