@@ -80,7 +80,7 @@ def _trips(path: str, calls: dict[str, int]) -> int:
     """
     made = {
         "single": ({"GetState": 1, "SaveState": 1}, 2),
-        "native": ({"GetState": 2, "ExecuteStateTransaction": 1}, 2),
+        "native": ({"GetBulkState": 1, "ExecuteStateTransaction": 1}, 2),
         # Read both, prepare both, decide; then in the background read and finish both, and read and close the record.
         "intents": ({"GetState": 2 + 3, "SaveState": 2 + 1 + 3}, 3),
     }

@@ -40,7 +40,7 @@ class World:
             Now: _now,
             Get: lambda step: port.get(step.key, strong=step.strong, timeout=step.timeout),
             Put: lambda step: port.put(step.write, timeout=step.timeout),
-            GetAll: lambda step: port.get_all(step.keys, strong=step.strong, timeout=step.timeout),
+            GetAll: lambda step: _read_all(port, step),
             PutAll: lambda step: port.put_all(step.writes, timeout=step.timeout),
             Multi: lambda step: port.multi(step.writes, timeout=step.timeout),
             Pause: lambda step: sleep(step.seconds),
@@ -65,7 +65,7 @@ class AsyncWorld:
         self._await: dict[type[Step[Any]], Callable[[Any], Awaitable[Any]]] = {
             Get: lambda step: port.get(step.key, strong=step.strong, timeout=step.timeout),
             Put: lambda step: port.put(step.write, timeout=step.timeout),
-            GetAll: lambda step: port.get_all(step.keys, strong=step.strong, timeout=step.timeout),
+            GetAll: lambda step: _read_all(port, step),
             PutAll: lambda step: port.put_all(step.writes, timeout=step.timeout),
             Multi: lambda step: port.multi(step.writes, timeout=step.timeout),
             Pause: lambda step: anyio.sleep(step.seconds),
@@ -88,6 +88,15 @@ class AsyncWorld:
         How to do a step that needs no waiting; ``None`` for one that does.
         """
         return self._do.get(type(step))
+
+
+def _read_all(port: StatePort | AsyncStatePort, step: GetAll) -> Any:
+    """
+    The rows, or what is awaited for them.
+    """
+    if step.bulk:
+        return port.get_bulk(step.keys, timeout=step.timeout)
+    return port.get_all(step.keys, strong=step.strong, timeout=step.timeout)
 
 
 def _now(_step: Step[Any]) -> Instant:

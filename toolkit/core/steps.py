@@ -50,12 +50,16 @@ class Get(Step[Row | Reply]):
 @dataclass(frozen=True, slots=True)
 class GetAll(Step["tuple[Row | Reply, ...]"]):
     """
-    Read several keys by parallel single reads; answers in the order of the keys.
+    Read several keys by parallel single reads, or by one bulk read; answers in the order of the keys.
+
+    Attributes:
+        bulk: Where the store's bulk read is one call of its own; what it does not find may be there all the same.
     """
 
     keys: tuple[str, ...]
     timeout: float = RPC_TIMEOUT
     strong: bool = True
+    bulk: bool = False
 
 
 @dataclass(frozen=True, slots=True)
