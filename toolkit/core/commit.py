@@ -111,6 +111,7 @@ class Ended:
         base: The part that lost.
         reply: The last answer of the store.
         record: The record that decided, with the keys to be finished; only on the path of intents.
+        fresh: Reads made on the way, good to start the next attempt from.
     """
 
     ending: Ending
@@ -118,6 +119,7 @@ class Ended:
     rival: Seen | None = None
     base: Part | None = None
     record: Record | None = None
+    fresh: tuple[Seen, ...] = ()
 
 
 # -- what is written -----------------------------------------------------------------------------------------------
@@ -252,11 +254,13 @@ def _look_native(site: Site, plan: Plan, reply: Reply, *, refused: bool) -> Step
     answers = yield from GetAll(keys, rpc_timeout(plan.deadline, now.mono))
     pending, unknowable = False, True
     lost: tuple[Part, Seen] | None = None
+    fresh: list[Seen] = []
     for part, answer in zip(plan.parts, answers, strict=True):
         if isinstance(answer, Reply):
             pending = True
             continue
         seen = see(part.key, answer)
+        fresh.append(seen)
         fate = judge(Base.of(part.seen), plan.id, seen, refused=refused)
         if fate is Fate.LANDED:
             return Ended(Ending.COMMITTED, reply)
@@ -265,7 +269,7 @@ def _look_native(site: Site, plan: Plan, reply: Reply, *, refused: bool) -> Step
         pending = pending or fate is Fate.PENDING
         unknowable = unknowable and fate is Fate.UNKNOWABLE
     if lost is not None:
-        return Ended(Ending.LOST, reply, lost[1], lost[0])
+        return Ended(Ending.LOST, reply, lost[1], lost[0], fresh=tuple(fresh))
     if plan.record is not None:
         record = yield from read_record(site, plan.record.key, plan.deadline)
         if record.committed == plan.tx:

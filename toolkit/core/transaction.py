@@ -496,6 +496,7 @@ class TxRun:
         chance = (yield from Chance()) if self.losses > 1 else 0.0
         wait = self.site.policy.wait(self.losses, self.site.round_trip.seconds, chance)
         spent = now.mono - self.attempt_started
+        self.warm |= {seen.key: seen for seen in ended.fresh}
         self.lost_s += spent
         self.wait_s += wait
         yield from self.site.note("occ.conflict", lambda: tx_conflict_fields(self, ended, spent, wait))
