@@ -1,0 +1,133 @@
+"""
+A worker that can be killed, a client, and a stand-in for the engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+class Worker:
+    """
+    ``worker.py`` in a process of its own.
+    """
+
+    def __init__(self, address: str, store: str, commits: int) -> None:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("DAPR_")}
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("worker.py")), address, store, str(commits)],
+            env={**env, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        assert "ready\n" == self.process.stdout.readline()
+
+    def ended(self) -> int:
+        """
+        Wait until it has killed itself; its exit code.
+        """
+        return self.process.wait(60)
+
+    def kill(self) -> None:
+        """
+        End it without a warning.
+        """
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def worker() -> Iterator[Callable[..., Worker]]:
+    """
+    Starts workers; they end with the test.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def start(address: str, store: str, *, commits: int = 0) -> Worker:
+            started = Worker(address, store, commits)
+            stack.callback(started.kill)
+            return started
+
+        yield start
+
+
+@pytest.fixture
+def client_at() -> Iterator[Callable[[str], Any]]:
+    """
+    A workflow client for a sidecar.
+    """
+    from dapr.ext.workflow import DaprWorkflowClient
+
+    from workflows.library.runner import host_and_port
+
+    with contextlib.ExitStack() as stack:
+        yield lambda address: stack.enter_context(
+            contextlib.closing(DaprWorkflowClient(**host_and_port(address)))
+        )
+
+
+class Stamped:
+    """
+    A runtime that takes registrations as the SDK does, and delivers what a test tells it to.
+    """
+
+    def __init__(self) -> None:
+        self.activities: dict[str, Callable[..., Any]] = {}
+        self.workflows: dict[str, Callable[..., Any]] = {}
+        self.calls: list[str] = []
+
+    def register_workflow(self, fn: Callable[..., Any], *, name: str | None = None) -> None:
+        self._stamp(fn)
+        self.workflows[str(name)] = fn
+
+    def register_activity(self, fn: Callable[..., Any], *, name: str | None = None) -> None:
+        self._stamp(fn)
+        self.activities[str(name)] = fn
+
+    def _stamp(self, fn: Callable[..., Any]) -> None:
+        assert not hasattr(fn, "_registered"), "the SDK refuses a function a second time"
+        fn.__dict__["_registered"] = True
+
+    def wait_for_worker_ready(self, timeout: float = 30.0) -> bool:
+        return self.calls == ["start"]
+
+    def start(self) -> None:
+        self.calls.append("start")
+
+    def shutdown(self) -> None:
+        self.calls.append("shutdown")
+
+
+class Activity:
+    """
+    What an activity gets first.
+    """
+
+    def __init__(self, workflow_id: str = "w1", task_execution_id: str = "x1") -> None:
+        self.workflow_id, self.task_execution_id = workflow_id, task_execution_id
+
+    def get_inner_context(self) -> Activity:
+        return self
+
+
+@pytest.fixture
+def runtime() -> Stamped:
+    return Stamped()
+
+
+@pytest.fixture
+def activity() -> type[Activity]:
+    return Activity

@@ -1,0 +1,81 @@
+"""
+A worker killed in the middle, again and again, through the real engine: every account ends exact.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from toolkit import StateStore
+from toolkit.sidecar.resources import default_component
+from workflows.library import TRANSFER
+from workflows.library.runner import output_of
+from workflows.starts import start_once
+
+ACCOUNTS = [f"a{number}" for number in range(8)]
+
+
+def book(prefix: str, seed: int) -> str:
+    """
+    Sixty postings between eight accounts, all of which can be carried out.
+    """
+    chance = random.Random(seed)
+    names = [prefix + account for account in ACCOUNTS]
+    postings = []
+    for number in range(60):
+        src, dst = chance.sample(names, 2)
+        postings.append({"id": f"{prefix}{number}", "src": src, "dst": dst, "amount": chance.randint(1, 9)})
+    return json.dumps({"accounts": dict.fromkeys(names, 1000), "postings": postings})
+
+
+def run_with_kills(address: str, store: str, worker, client) -> dict:
+    """
+    Three workers kill themselves after twenty commits each, before the engine hears of the last; a fourth does the rest.
+    """
+    plan = TRANSFER.plan(book(f"{store}-", 8))
+    with StateStore(store, address=address) as states, ThreadPoolExecutor(4) as threads:
+
+        def start(job) -> bool:
+            inp = {"at": begin, "posting": job.input}
+            return start_once(client, "later", key=job.instance_id, input=inp, store=states).started
+
+        plan.prepare(states)
+        running = worker(address, store, commits=20)
+        # All are started before the first one begins: Dapr leaves a start unanswered whose worker dies meanwhile.
+        begin = time.time() + 8
+        assert [True] * 60 == list(threads.map(start, plan.jobs))
+        assert time.time() < begin
+        for commits in (20, 20, 0):
+            assert -signal.SIGKILL == running.ended()
+            running = worker(address, store, commits=commits)
+        outputs = [output_of(client, job.instance_id, 60) for job in plan.jobs]
+        running.kill()
+        assert [False] * 60 == [start(job) for job in plan.jobs]
+        return plan.check(states, outputs)
+
+
+EXACT = {"ok": True, "postings": 60, "done": 60, "refused": 0, "total": 8000, "wrong": {}}
+
+
+def test_transfers_end_exact_on_sqlite(workflow_sidecar, worker, client_at):
+    """
+    Sixty transfers of two effects, three kills, on embedded SQLite, which has transactions of its own.
+    """
+    address = workflow_sidecar.grpc_endpoint
+    assert EXACT == run_with_kills(address, "statestore", worker, client_at(address))
+
+
+def test_transfers_end_exact_on_redis(daprd, server_named, tmp_path, worker, client_at):
+    """
+    The same with the accounts on Redis, which has none.
+    """
+    redis = server_named("redis")
+    sidecar = daprd(
+        components=[default_component(tmp_path), redis.component("redis")], workflows=True, app_id="killed"
+    )
+    address = sidecar.grpc_endpoint
+    assert EXACT == run_with_kills(address, "redis", worker, client_at(address))
