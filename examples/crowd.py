@@ -8,11 +8,16 @@ import multiprocessing
 import os
 import random
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any, Self
+
+# A socket's path has at most 107 characters, and multiprocessing adds about 35.
+LONGEST_SOCKET_FOLDER = 70
 
 _start_line: Any = None
 _began = 0.0
@@ -28,7 +33,9 @@ class Crowd:
 
     def __init__(self, processes: int) -> None:
         # Not fork: a process that has talked gRPC must not be forked. The server loads the SDK once, for all.
-        context = multiprocessing.get_context("forkserver")
+        # It listens on a socket in the folder for temporary files, whose path may be too long for that.
+        short = len(tempfile.gettempdir()) <= LONGEST_SOCKET_FOLDER
+        context: BaseContext = multiprocessing.get_context("forkserver" if short else "spawn")
         context.set_forkserver_preload(["dapr.clients", "toolkit"])
         settings = context.Barrier(processes), context.Value("i", 0)
         self._pool = ProcessPoolExecutor(processes, context, _prepare, settings)

@@ -9,7 +9,7 @@ import time
 
 from typer.testing import CliRunner
 
-from toolkit.cli import app
+from toolkit.cli.app import app
 from toolkit.core.model import Write
 from toolkit.dapr.address import Token, address_of
 from toolkit.dapr.port import GrpcPort

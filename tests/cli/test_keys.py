@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from tests.cli.keys import inspected, now, occ, on_sqlite, raw
 from toolkit import StateStore
-from toolkit.cli import app
 from toolkit.cli._upkeep import plan_sweep
+from toolkit.cli.app import app
 from toolkit.core.model import Row, Write
 from toolkit.core.records import Record, dump, tx_key
 from toolkit.core.stamp import Slot, Stamp

@@ -119,7 +119,7 @@ def test_a_right_token_is_shown_nowhere(daprd, shown, listening, tmp_path, monke
         shown.show(store.read("k"), store.typed(dict[str, int]), list(dapr._held))
     shown.failing(lambda: dapr.states)
     _async_round(where, shown)
-    from toolkit.cli import app
+    from toolkit.cli.app import app
 
     report = CliRunner().invoke(app, ["log", "summary", str(shown.directory / "occ.jsonl"), "--json"])
     shown.show(report.output)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -89,13 +90,14 @@ def test_a_frozen_sidecar_can_be_stopped(daprd_binaries):
         os.kill(pid, 0)
 
 
-def test_a_failed_start_shows_the_log_and_leaves_nothing(daprd_binaries):
+def test_a_failed_start_shows_the_log_and_leaves_nothing(daprd_binaries, tmp_path):
     """
     A component that cannot be made is daprd's to name; its words are in the error.
     """
-    broken = component(
-        "statestore", "state.sqlite", metadata={"connectionString": "file:/nowhere/at/all/state.db"}
-    )
+    # The component makes missing folders, so the way to the file leads through a file.
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "state.db"
+    broken = component("statestore", "state.sqlite", metadata={"connectionString": f"file:{path}"})
     with pytest.raises(ProcessStartError) as caught:
         Sidecar(components=[broken], binaries=daprd_binaries, app_id="broken-start").__enter__()
     assert "daprd ended with code 1" in str(caught.value)
@@ -134,8 +136,11 @@ def test_only_loopback_is_listened_on(daprd):
 
 
 def _inode_of(pid: int, inode: str) -> bool:
-    links = (Path(entry).readlink() for entry in Path(f"/proc/{pid}/fd").iterdir())
-    return f"socket:[{inode}]" in {str(link) for link in links}
+    links = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since it was listed
+            links.add(str(entry.readlink()))
+    return f"socket:[{inode}]" in links
 
 
 def test_a_token_is_demanded(daprd):
