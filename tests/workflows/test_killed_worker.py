@@ -46,7 +46,7 @@ def run_with_kills(address: str, store: str, worker, client) -> dict:
         plan.prepare(states)
         running = worker(address, store, commits=20)
         # All are started before the first one begins: Dapr leaves a start unanswered whose worker dies meanwhile.
-        begin = time.time() + 8
+        begin = time.time() + 12
         assert [True] * 60 == list(threads.map(start, plan.jobs))
         assert time.time() < begin
         for commits in (20, 20, 0):
