@@ -5,6 +5,7 @@ A state store in both colours, side by side over one core.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
@@ -19,6 +20,7 @@ from toolkit._background import Background
 from toolkit._calls import Calls
 from toolkit._checks import check_etag
 from toolkit._drive import AsyncWorld, World, drive, drive_async, marked
+from toolkit._gate import AsyncKeyTurns, Gate, KeyTurns
 from toolkit.combine import CANCEL_GRACE, AsyncCombiner, Combiner
 from toolkit.core.jobs import NO_DEFAULT, Job
 from toolkit.core.model import CLEAR, DELETE, KEEP, TTL, Absent, Access, Entry, ETag, Outcome
@@ -79,6 +81,7 @@ class StateStore(Calls):
         self._port = port
         self._background = Background(f"occ-{self.name}")
         self._world = World(port, emit)
+        self._gate, self._gate_lock = Gate(threading.Event), threading.Lock()
         self._combiner = Combiner(site, self._world, self._background.submit)
         self._site = site
         self._warn_last_write()
@@ -317,6 +320,12 @@ class StateStore(Calls):
         """
         return drive(self._voiding(op_id), self._world)
 
+    def key_turns(self) -> KeyTurns:
+        """
+        A place in line before the keys of a transaction.
+        """
+        return KeyTurns(self._gate, self._gate_lock)
+
     def finish_later(self, run: TxRun) -> None:
         """
         Finish what a transaction left to do, in the background; if that never happens others do it when they come by.
@@ -353,6 +362,7 @@ class AsyncStateStore(Calls):
             site = self._opened(component)
             self._group = await stack.enter_async_context(anyio.create_task_group())
             self._port, self._world = port, AsyncWorld(port, emit)
+            self._gate = Gate(_event_maker())
             self._combiner = AsyncCombiner(site, self._world, self._group, _event_maker())
             self._loop, self._site = _loop_token(), site
             self._stack = stack.pop_all()
@@ -516,6 +526,12 @@ class AsyncStateStore(Calls):
         See ``StateStore.void``.
         """
         return await drive_async(self._voiding(op_id), self._world)
+
+    def key_turns(self) -> AsyncKeyTurns:
+        """
+        See ``StateStore.key_turns``.
+        """
+        return AsyncKeyTurns(self._gate)
 
     def finish_later(self, run: TxRun) -> None:
         """

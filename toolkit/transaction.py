@@ -373,17 +373,22 @@ def transact_sync(store: StateStore, world: World, fn: Any, said: Settings, args
     if inspect.iscoroutinefunction(body):
         raise TypeError(f"{name_of(body)} is async: use AsyncStateStore, or make it a plain function")
     run = store.begin_transaction(settings.options(store, body))
+    turns = store.key_turns()
     try:
         while True:
             done = drive(run.begin(), world)
             if done is None:
                 result, error = _run_body(Transaction(store, run, world), body, args, kwargs)
                 point("transact.ran")
+                if error is None and run.writes and turns.enter(run.keys, run.deadline):
+                    run.waited()
+                    continue
                 ended = drive(marked(run.end(result, error), "commit"), world)
                 done = ended if isinstance(ended, Finished) else None
             if done is not None:
                 return _close(done)
     finally:
+        turns.leave()
         run.close()
         store.finish_later(run)
 
@@ -426,17 +431,22 @@ async def transact_async(
     """
     body, settings = unwrap(fn, said)
     run = store.begin_transaction(settings.options(store, body))
+    turns = store.key_turns()
     try:
         while True:
             done = await drive_async(run.begin(), world)
             if done is None:
                 result, error = await _run_body_async(AsyncTransaction(store, run, world), body, args, kwargs)
                 point("transact.ran")
+                if error is None and run.writes and await turns.enter(run.keys, run.deadline):
+                    run.waited()
+                    continue
                 ended = await store.commit_shielded(run, result, error)
                 done = ended if isinstance(ended, Finished) else None
             if done is not None:
                 return await _close_async(done)
     finally:
+        turns.leave()
         run.close()
         store.finish_later(run)
 

@@ -271,6 +271,27 @@ class TxRun:
         earlier = self.buffer.writes.get(key)
         self.buffer.writes[key] = Buffered(ABSENT, CLEAR, must_be_new=earlier is not None and earlier.must_be_new)
 
+    @property
+    def writes(self) -> bool:
+        """
+        Whether the body has anything to commit.
+        """
+        return bool(self.buffer.writes or self.buffer.guards)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """
+        Every key the commit depends on or changes.
+        """
+        return frozenset(self.buffer.reads) | frozenset(self.buffer.writes) | self.buffer.guards
+
+    def waited(self) -> None:
+        """
+        The body was held up before its commit and is run again on fresh data: not an attempt, nothing was sent.
+        """
+        self.attempt -= 1
+        self.warm.clear()
+
     # -- an attempt ends -------------------------------------------------------------------------------------------
 
     def end(self, result: Any, error: BaseException | None) -> Steps[Finished | Again]:
