@@ -19,7 +19,7 @@ import sniffio
 from toolkit._background import Background
 from toolkit._calls import Calls
 from toolkit._checks import check_etag
-from toolkit._drive import AsyncWorld, World, drive, drive_async, marked
+from toolkit._drive import AsyncWorld, World, drive, drive_async, marked, now
 from toolkit._gate import AsyncKeyTurns, Gate, KeyTurns
 from toolkit.combine import CANCEL_GRACE, AsyncCombiner, Combiner
 from toolkit.core.jobs import NO_DEFAULT, Job
@@ -556,8 +556,9 @@ class AsyncStateStore(Calls):
         except BaseException:
             with anyio.move_on_after(CANCEL_GRACE, shield=True):
                 await flight.done.wait()
-            if not flight.done.is_set():
-                run.retired = True
+            event = None if flight.done.is_set() else run.told_unknown(now())
+            if event is not None:
+                emit(event)
             raise
         if flight.error is not None:
             raise flight.error

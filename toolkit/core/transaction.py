@@ -29,6 +29,7 @@ from toolkit.core.commit import (
     undone,
     version_of,
 )
+from toolkit.core.events import Event
 from toolkit.core.intents import intent_of
 from toolkit.core.jobs import check_value
 from toolkit.core.judge import Base, Receipt
@@ -36,13 +37,13 @@ from toolkit.core.model import ABSENT, CLEAR, KEEP, TTL, Reply
 from toolkit.core.notes import tx_committed_fields, tx_conflict_fields, tx_gave_up_fields, tx_unknown_fields
 from toolkit.core.probe import choose_path
 from toolkit.core.reading import visible
-from toolkit.core.records import Record, op_key
+from toolkit.core.records import Record, op_key, tx_key
 from toolkit.core.recovery import Age, clear, finish, peek, read_record
 from toolkit.core.seen import Seen, see
 from toolkit.core.settle import backoff, read
 from toolkit.core.site import Site, rpc_timeout, unavailable
 from toolkit.core.stamp import WriteId
-from toolkit.core.steps import Chance, GetAll, Now, Pause, Steps
+from toolkit.core.steps import Chance, GetAll, Instant, Now, Pause, Steps
 from toolkit.core.txreceipt import TxReceipt
 from toolkit.core.value import encode, plain
 from toolkit.errors import (
@@ -154,6 +155,7 @@ class TxRun:
         self.retired = False
         self.later: list[Callable[[float], Steps[Any]]] = []
         self.path: Path = "single"
+        self.plan: Plan | None = None
 
     # -- an attempt begins -----------------------------------------------------------------------------------------
 
@@ -165,7 +167,7 @@ class TxRun:
         self.attempt += 1
         self.attempt_started = now.mono
         self.id = self.writer.next_id()
-        self.buffer = Buffer()
+        self.buffer, self.plan = Buffer(), None
         if self.options.op_id is None:
             return None
         self.record = yield from read_record(self.site, op_key(self.options.op_id), self.deadline)
@@ -443,7 +445,7 @@ class TxRun:
     # -- commit and after ------------------------------------------------------------------------------------------
 
     def _commit(self, parts: tuple[Part, ...], outcome: Record | None) -> Steps[Ended]:
-        plan = Plan(parts, self.id, self._age(), self.deadline, self.record, outcome)
+        plan = self.plan = Plan(parts, self.id, self._age(), self.deadline, self.record, outcome)
         if len(parts) == 1 and outcome is None:
             self.path = "single"
             return (yield from commit_single(self.site, plan))
@@ -487,6 +489,23 @@ class TxRun:
         if record is not None and record.keys and ended.ending is not Ending.UNKNOWN:
             site, tx = self.site, str(self.id)
             self.later.append(lambda mono: finish(site, record, tx, mono + _FINISH_TIME))
+
+    def told_unknown(self, now: Instant) -> Event | None:
+        """
+        The event for a caller that leaves while its commit is under way; ``None`` when nothing was sent for it.
+        """
+        plan = self.plan
+        if plan is None:
+            return None
+        self.retired = True
+        if self.path == "intents":
+            record = plan.record.key if plan.record is not None else tx_key(plan.tx)
+            receipt = str(TxReceipt(record, plan.tx, now.wall))
+        else:
+            part = plan.parts[0]
+            receipt = str(Receipt(part.key, plan.id, Base.of(part.seen), now.wall))
+        fields = tx_unknown_fields(self, plan.parts, receipt, now)
+        return Event("occ.outcome_unknown", {"store": self.site.store, **fields, "reason": "cancelled"})
 
     def _raise_unknown(self, ended: Ended, parts: tuple[Part, ...]) -> Steps[None]:
         self.retired = True
