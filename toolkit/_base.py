@@ -153,7 +153,12 @@ class BaseStateStore:
 
     def _warn_last_write(self) -> None:
         if self.last_write and listening():
-            emit(Event("occ.warning", {"store": self.name, "message": "opened with last_write: writes are unprotected"}))
+            emit(
+                Event(
+                    "occ.warning",
+                    {"store": self.name, "message": "opened with last_write: writes are unprotected"},
+                )
+            )
 
     # -- checks ----------------------------------------------------------------------------------------------------
 
@@ -192,16 +197,22 @@ class BaseStateStore:
         site = self._live()
         self._check_key(key, site)
         if key.startswith(RECORD_PREFIXES):
-            raise InvalidKeyError(f"key {key!r}: this name belongs to the toolkit's transaction records", key=key)
+            raise InvalidKeyError(
+                f"key {key!r}: this name belongs to the toolkit's transaction records", key=key
+            )
         self._require(key, right, call)
 
     def _check_key(self, key: str, site: Site) -> None:
         check_key(key)
         profile = site.profile
         if profile.max_key and len(key.encode()) > profile.max_key:
-            raise InvalidKeyError(f"key {key[:40]!r}…: {len(key.encode())} bytes, this store takes {profile.max_key}", key=key)
+            raise InvalidKeyError(
+                f"key {key[:40]!r}…: {len(key.encode())} bytes, this store takes {profile.max_key}", key=key
+            )
         if profile.key_pattern and not re.fullmatch(profile.key_pattern, key):
-            raise InvalidKeyError(f"key {key!r}: this store takes only keys like {profile.key_pattern}", key=key)
+            raise InvalidKeyError(
+                f"key {key!r}: this store takes only keys like {profile.key_pattern}", key=key
+            )
 
     def _allowed(self, key: str) -> Access:
         rule = self.access
@@ -214,7 +225,11 @@ class BaseStateStore:
         if self.access is Access.ALL or right in self._allowed(key):
             return
         if listening():
-            emit(Event("occ.access_denied", {"store": self.name, "key": key, "op": call, "access": _name(right)}))
+            emit(
+                Event(
+                    "occ.access_denied", {"store": self.name, "key": key, "op": call, "access": _name(right)}
+                )
+            )
         raise AccessDeniedError(
             f"key {key!r}: {call} needs {_name(right)} on store {self.name!r}, which this handle was not given; "
             f"open it with access=Access.{_name(right)} or more",

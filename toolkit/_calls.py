@@ -55,7 +55,9 @@ class Calls(BaseStateStore):
         self._writing(verb)
         self._check_key(key, site)
         if key.startswith(RECORD_PREFIXES):
-            raise InvalidKeyError(f"key {key!r}: this name belongs to the toolkit's transaction records", key=key)
+            raise InvalidKeyError(
+                f"key {key!r}: this name belongs to the toolkit's transaction records", key=key
+            )
         self._require(key, right, verb)
         self._protected(site, key, verb)
         started, policy = time.monotonic(), self.retry
@@ -65,7 +67,9 @@ class Calls(BaseStateStore):
             job.op, job.op_id = OpId.of(check_op_id(op_id), f"{verb}:{label}"), op_id
         return job
 
-    def _update_job(self, key: str, change: Callable[[Any], Any], default: Any, ttl: TTL, op_id: str | None) -> Job:
+    def _update_job(
+        self, key: str, change: Callable[[Any], Any], default: Any, ttl: TTL, op_id: str | None
+    ) -> Job:
         check_change(change)
         check_ttl(ttl)
         job = self._job("update", key, _READ_WRITE, op_id, name_of(change))
@@ -80,7 +84,9 @@ class Calls(BaseStateStore):
         """
         self._require(key, Access.REMOVE, "update to DELETE")
 
-    def _value_job(self, verb: Verb, key: str, value: Any, ttl: TTL, op_id: str | None, etag: Any = None) -> Job:
+    def _value_job(
+        self, verb: Verb, key: str, value: Any, ttl: TTL, op_id: str | None, etag: Any = None
+    ) -> Job:
         check_ttl(ttl)
         check_value(value, key, "value")
         private = plain(value, key)
@@ -112,7 +118,6 @@ class Calls(BaseStateStore):
             raise TTLUnsupportedError(f"key {key!r}: this store has no expiry; leave out ttl=")
         seconds = None if isinstance(ttl, Marker) else max(1, round(ttl))
         return Write(key, encode(plain(value, key), key), ttl=seconds)
-
 
     def _blind_answer(self, key: str, reply: Reply) -> None:
         if reply.ok:

@@ -12,7 +12,9 @@ from typing import Any, Final
 from toolkit.core.model import CLEAR, KEEP, Absent, ETag, Marker
 from toolkit.errors import InvalidKeyError
 
-_UNUSUAL: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+_UNUSUAL: Final = (
+    inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+)
 
 
 def check_key(key: str) -> None:
@@ -28,7 +30,9 @@ def check_key(key: str) -> None:
     if not key:
         raise InvalidKeyError("the key is empty; name the value", key=key)
     if "||" in key:
-        raise InvalidKeyError(f"key {key!r}: '||' separates the app id from the key in Dapr; use another separator", key=key)
+        raise InvalidKeyError(
+            f"key {key!r}: '||' separates the app id from the key in Dapr; use another separator", key=key
+        )
 
 
 def check_etag(etag: Any, call: str) -> ETag | Absent:
@@ -38,7 +42,9 @@ def check_etag(etag: Any, call: str) -> ETag | Absent:
     if isinstance(etag, ETag) or etag is Marker.ABSENT:
         checked: ETag | Absent = etag
         return checked
-    raise TypeError(f"{call}: etag must be an ETag or ABSENT, as entry.etag is; got {etag!r}. Use ETag.parse for text")
+    raise TypeError(
+        f"{call}: etag must be an ETag or ABSENT, as entry.etag is; got {etag!r}. Use ETag.parse for text"
+    )
 
 
 def check_ttl(ttl: Any) -> None:

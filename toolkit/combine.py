@@ -251,7 +251,11 @@ def _salvage(queue: KeyQueue, writer: KeyWriter) -> Answers:
     answers = list(writer.answers)
     for ticket in list(queue.taken.values()):
         if id(ticket.job) not in done:
-            error = unknown_error(flight.receipt) if flight else unavailable(writer.site.store, queue.key, 0.0, None)
+            error = (
+                unknown_error(flight.receipt)
+                if flight
+                else unavailable(writer.site.store, queue.key, 0.0, None)
+            )
             answers.append((ticket.job, Failed(error)))
     return answers
 
@@ -259,7 +263,12 @@ def _salvage(queue: KeyQueue, writer: KeyWriter) -> Answers:
 def _note_unknown(site: Site, queue: KeyQueue, ticket: Ticket, hook: Callable[[Event], None]) -> None:
     error = queue.receipt_error(ticket)
     if error is not None and site.observed():
-        fields = {"store": site.store, "key": queue.key, "op": ticket.job.label, "call_id": ticket.job.call_id}
+        fields = {
+            "store": site.store,
+            "key": queue.key,
+            "op": ticket.job.label,
+            "call_id": ticket.job.call_id,
+        }
         receipt: str = getattr(error, "receipt", "")
         hook(Event("occ.outcome_unknown", {**fields, "receipt": receipt, "reason": "cancelled"}))
 
@@ -284,7 +293,9 @@ class AsyncCombiner:
     call.
     """
 
-    def __init__(self, site: Site, world: AsyncWorld, group: TaskGroup, make_event: Callable[[], Any]) -> None:
+    def __init__(
+        self, site: Site, world: AsyncWorld, group: TaskGroup, make_event: Callable[[], Any]
+    ) -> None:
         self.site, self.world, self.group, self.make_event = site, world, group, make_event
         self.queues: dict[str, KeyQueue] = {}
         self.resting: list[Leader] = []

@@ -93,7 +93,9 @@ class StateStore(Calls):
 
         return GrpcPort(self.name, address_of(self._address), Token(self._api_token))
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self, timeout: float | None = 10.0) -> None:
@@ -394,7 +396,9 @@ class AsyncStateStore(Calls):
     def _live(self) -> Any:
         site = super()._live()
         if _loop_token() is not self._loop:
-            raise RuntimeError(f"store {self.name!r} belongs to another event loop: open one store for each loop")
+            raise RuntimeError(
+                f"store {self.name!r} belongs to another event loop: open one store for each loop"
+            )
         return site
 
     async def get(self, key: str, default: Any = None, *, eventual: bool = False) -> Any:
@@ -402,7 +406,9 @@ class AsyncStateStore(Calls):
         See ``StateStore.get``.
         """
         site = self._reading(key, "get")
-        return await drive_async(value_of(site, key, self._deadline(), default, strong=not eventual), self._world)
+        return await drive_async(
+            value_of(site, key, self._deadline(), default, strong=not eventual), self._world
+        )
 
     async def read(self, key: str) -> Entry:
         """
@@ -479,7 +485,9 @@ class AsyncStateStore(Calls):
     async def _submit(self, job: Job) -> Any:
         return await self._combiner.submit(job)
 
-    async def _blindly(self, key: str, value: Any, call: str, right: Access, ttl: TTL, op_id: str | None) -> None:
+    async def _blindly(
+        self, key: str, value: Any, call: str, right: Access, ttl: TTL, op_id: str | None
+    ) -> None:
         write = self._blind(key, value, call, right, ttl, op_id)
         reply = await self._port.put(write, timeout=self.retry.deadline)
         self._blind_answer(key, reply)

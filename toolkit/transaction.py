@@ -82,7 +82,9 @@ class BaseTransaction:
 
     def _alive(self) -> None:
         if self._over:
-            raise RuntimeError("this transaction is over: tx may only be used inside the body it was given to")
+            raise RuntimeError(
+                "this transaction is over: tx may only be used inside the body it was given to"
+            )
 
     def _check(self, key: str, right: Access, call: str) -> None:
         self._alive()
@@ -95,7 +97,9 @@ class BaseTransaction:
         run = self._run
         if run.options.isolation == "serializable" and (run.buffer.writes or run.buffer.guards):
             for key in run.buffer.reads:
-                self._store.check_in_transaction(key, Access.WRITE, "guarding a key that was read (tx.peek does not)")
+                self._store.check_in_transaction(
+                    key, Access.WRITE, "guarding a key that was read (tx.peek does not)"
+                )
 
 
 class Transaction(BaseTransaction):
@@ -241,7 +245,9 @@ class Transactional(Generic[P, R]):
         """
         The same body with other settings for this call.
         """
-        return Transactional(self.fn, Settings(op_id, check_isolation(isolation), retry, record_errors).over(self.settings))
+        return Transactional(
+            self.fn, Settings(op_id, check_isolation(isolation), retry, record_errors).over(self.settings)
+        )
 
     def __call__(self, target: Any, /, *args: Any, **kwargs: Any) -> R:
         if isinstance(target, BaseTransaction):
@@ -258,7 +264,9 @@ class Transactional(Generic[P, R]):
         if settings.op_id is not None and settings.op_id != joined.op_id:
             raise TypeError(f"{name_of(self.fn)} joins a transaction and cannot have an op_id of its own")
         if settings.isolation is not None and settings.isolation != joined.isolation:
-            raise TypeError(f"{name_of(self.fn)} asks for {settings.isolation}, the transaction it joins is {joined.isolation}")
+            raise TypeError(
+                f"{name_of(self.fn)} asks for {settings.isolation}, the transaction it joins is {joined.isolation}"
+            )
         tx._alive()  # noqa: SLF001
         if inspect.iscoroutinefunction(self.fn):
             return self._join_async(tx, args, kwargs)
@@ -318,10 +326,11 @@ def transactional(
     ...     sorted(store.snapshot(["a", "b"]).items())
     [('a', {'balance': 7}), ('b', {'balance': 3})]
     """
-    settings = Settings(isolation=check_isolation(isolation), retry=retry, name=name, record_errors=record_errors)
+    settings = Settings(
+        isolation=check_isolation(isolation), retry=retry, name=name, record_errors=record_errors
+    )
     if fn is not None:
         return Transactional(fn, settings)
-
 
     def decorate(body: Callable[..., Any]) -> Transactional[..., Any]:
         return Transactional(body, settings)
@@ -352,7 +361,9 @@ def check_body(fn: Any) -> None:
         return
     taken = [name for name in RESERVED if name in parameters]
     if taken:
-        raise TypeError(f"{name_of(fn)} has a parameter {taken[0]!r}, which transact takes for its own; rename it")
+        raise TypeError(
+            f"{name_of(fn)} has a parameter {taken[0]!r}, which transact takes for its own; rename it"
+        )
 
 
 def unwrap(fn: Any, said: Settings) -> tuple[Callable[..., Any], Settings]:
@@ -393,7 +404,9 @@ def transact_sync(store: StateStore, world: World, fn: Any, said: Settings, args
         store.finish_later(run)
 
 
-def _run_body(tx: Transaction, body: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, BaseException | None]:
+def _run_body(
+    tx: Transaction, body: Callable[..., Any], args: Any, kwargs: Any
+) -> tuple[Any, BaseException | None]:
     token = in_body.set(name_of(body))
     try:
         result = body(tx, *args, **kwargs)
@@ -458,7 +471,9 @@ async def _run_body_async(
     try:
         result = body(tx, *args, **kwargs)
         if not inspect.isawaitable(result):
-            raise TypeError(f"{name_of(body)} is a plain function: with AsyncStateStore a body is `async def`")
+            raise TypeError(
+                f"{name_of(body)} is a plain function: with AsyncStateStore a body is `async def`"
+            )
         value = await result
         tx._guards_allowed()  # noqa: SLF001
     except Exception as error:  # noqa: BLE001  the run decides what becomes of it

@@ -17,8 +17,34 @@ MAX_FILE = 350
 MAX_FUNCTION = 40
 
 # Longer on purpose; each with the reason that was accepted in review.
-LONG_FILES: dict[str, str] = {}
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FILES: dict[str, str] = {
+    "toolkit/store.py": "both colours of one surface side by side; half of it is docstrings",
+    "toolkit/transaction.py": "both colours of tx and of the loop around a body side by side",
+    "toolkit/combine.py": "both colours of one queue side by side",
+    "toolkit/core/jobs.py": "every verb of a key, one short function each",
+    "toolkit/core/commit.py": "the three commit paths share plan, endings and the look after an unclear answer",
+    "toolkit/core/transaction.py": "one state machine: the attempts of a transaction",
+    "toolkit/cli/_log_views.py": "one short view for each command of the log",
+    "toolkit/review/engine.py": "one pass over a log; split, its state would be passed around whole",
+    "toolkit/testing/memory.py": "the fake: one store, its faults and both ports",
+    "workflows/kit.py": "the kit's two registrations and its life belong together",
+    "tests/actors/test_fenced.py": "the contract of one class",
+    "tests/stores/test_classify.py": "the classifier's table, row by row",
+    "tests/transactions/test_bodies.py": "what a body may do, in both colours",
+    "tests/transactions/test_commit.py": "one commit, ended everywhere it can end",
+    "tests/transactions/test_live.py": "the workloads share their crew and their void rules",
+}
+LONG_FUNCTIONS: dict[str, str] = {
+    "bench/bench_transactions.py:contended": "both sides of one measurement, alternating",
+    "tests/transactions/test_live.py:test_bank": "one story: transfers, snapshots, a kill, the sum",
+    "toolkit/cli/doctor.py:doctor": "its parameters are the command's options",
+    "toolkit/core/settle.py:settle": "the loop that finds out what became of a write, told in one piece",
+    "toolkit/doctor/derive.py:derive": "one field of a profile after the other",
+    "toolkit/review/engine.py:_conflict": "the hot loop of the review; a call per line would cost a tenth of its speed",
+    "toolkit/review/live.py:snapshot": "one picture, put together from the live state",
+    "toolkit/review/report/html.py:attempts": "one table of the report",
+    "toolkit/review/story.py:tell": "one story, told line by line",
+}
 
 # Folders that exist on one machine only. The slashes stand apart so that this file passes its own check.
 _FOLDERS = ("work", "root", "farm", "Users", r"home/(?!\w*\*)\w+")

@@ -166,7 +166,9 @@ def ignore_the_digest(patch: pytest.MonkeyPatch) -> None:
     honest = compose.successor
 
     def blind(seen: Seen, content: Any, write: WriteId, now: float, **parts: Any) -> Any:
-        return msgspec.structs.replace(honest(seen, content, write, now, **parts), version=str(write), last="", kind="")
+        return msgspec.structs.replace(
+            honest(seen, content, write, now, **parts), version=str(write), last="", kind=""
+        )
 
     patch.setattr(compose, "successor", blind)
     patch.setattr(settling, "successor", blind)

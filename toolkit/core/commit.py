@@ -289,7 +289,9 @@ def _fence_native(site: Site, plan: Plan, reply: Reply) -> Steps[Ended]:
         return Ended(Ending.UNKNOWN, reply)
     part = plan.parts[0]
     empty = Write(part.key, b"")
-    settled = yield from fence(site, Sent(part.seen, empty, plan.id, plan.deadline, site.policy.deadline), reply)
+    settled = yield from fence(
+        site, Sent(part.seen, empty, plan.id, plan.deadline, site.policy.deadline), reply
+    )
     return _ended(settled, part)
 
 

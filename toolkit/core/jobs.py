@@ -211,7 +211,9 @@ def _with_op(working: Working, job: Job, op: OpId, now: float, rules: Rules) -> 
             f"carry; the next place is free in {max(oldest, 1):.0f} s. Spread the ids over several keys, lower "
             f"op_window, or use store.transact(..., op_id=...), which keeps them in records of their own"
         )
-    return msgspec.structs.replace(working, ops=(*kept, Applied(op.hash, int(now), op.tag)), fresh=working.fresh + 1, dirty=True)
+    return msgspec.structs.replace(
+        working, ops=(*kept, Applied(op.hash, int(now), op.tag)), fresh=working.fresh + 1, dirty=True
+    )
 
 
 def _admit(seen: Seen, before: Working, after: Working, job: Job, now: float, rules: Rules) -> None:
@@ -221,20 +223,25 @@ def _admit(seen: Seen, before: Working, after: Working, job: Job, now: float, ru
     if seen.row.missing and before.value is ABSENT and not rules.can_create:
         reasons = " ".join(rules.create_reasons)
         raise UnsafeStoreError(
-            f"key {job.key!r}: this store has no safe way to create a key. {reasons}".rstrip(), reasons=rules.create_reasons
+            f"key {job.key!r}: this store has no safe way to create a key. {reasons}".rstrip(),
+            reasons=rules.create_reasons,
         )
     bare = after.value is not ABSENT and type(after.value) is not dict
     if bare and not _enveloped(seen, rules):
         _admit_bare(job, after, now, rules)
     if after.expires is not None and not rules.has_ttl:
-        raise TTLUnsupportedError(f"key {job.key!r}: this store has no expiry; leave out ttl= or choose another store")
+        raise TTLUnsupportedError(
+            f"key {job.key!r}: this store has no expiry; leave out ttl= or choose another store"
+        )
 
 
 def _admit_bare(job: Job, after: Working, now: float, rules: Rules) -> None:
     cure = "open the store with StateStore(..., envelope=True), which stores {'_occ': …, 'value': …}"
     kind = type(after.value).__name__
     if any(now - entry.at < rules.op_window for entry in after.ops):
-        raise InvalidValueError(f"key {job.key!r}: a bare {kind} cannot carry operation ids; {cure}", key=job.key)
+        raise InvalidValueError(
+            f"key {job.key!r}: a bare {kind} cannot carry operation ids; {cure}", key=job.key
+        )
     if after.expires is not None:
         raise InvalidValueError(f"key {job.key!r}: a bare {kind} cannot carry an expiry; {cure}", key=job.key)
 
@@ -249,7 +256,9 @@ def _update(working: Working, job: Job, now: float) -> tuple[Working, Result]:
     elif job.default is not NO_DEFAULT:
         current = plain(job.default, job.key)
     else:
-        raise NotFoundError(f"key {job.key!r} does not exist; create it, or call update with default=", key=job.key)
+        raise NotFoundError(
+            f"key {job.key!r} does not exist; create it, or call update with default=", key=job.key
+        )
     assert job.change is not None
     after = job.change(current)
     if after is UNCHANGED:
@@ -268,7 +277,9 @@ def _set(working: Working, job: Job, now: float) -> tuple[Working, Result]:
 def _create(working: Working, job: Job, now: float) -> tuple[Working, Result]:
     if working.value is not ABSENT:
         raise AlreadyExistsError(
-            f"key {job.key!r} already exists; read it, or use update or set", key=job.key, attempt=job.attempts
+            f"key {job.key!r} already exists; read it, or use update or set",
+            key=job.key,
+            attempt=job.attempts,
         )
     return _set(working, job, now)
 

@@ -66,7 +66,12 @@ def judge(base: Base, write: WriteId, seen: Seen, *, refused: bool, counts: bool
     if seen.row.etag == base.etag:
         return Fate.PENDING
     # Absence is proof only in the incarnation that was read, with no slot dropped before its time (rule R9).
-    if seen.valid and stamp is not None and stamp.incarnation == base.incarnation and stamp.drops == base.drops:
+    if (
+        seen.valid
+        and stamp is not None
+        and stamp.incarnation == base.incarnation
+        and stamp.drops == base.drops
+    ):
         return Fate.LOST
     if counts and _is_next(base.etag, seen.row.etag):
         # One write since the read, and what stands there is not ours.

@@ -77,7 +77,9 @@ class ETag:
         if bare == Marker.ABSENT.value:
             return ABSENT
         if not bare or not _ETAG_SAFE.issuperset(bare):
-            raise InvalidETagError(f"{text[:40]!r} is not an ETag of this toolkit: pass what str(entry.etag) gave")
+            raise InvalidETagError(
+                f"{text[:40]!r} is not an ETag of this toolkit: pass what str(entry.etag) gave"
+            )
         return cls(bare)
 
 

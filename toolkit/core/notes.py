@@ -45,7 +45,12 @@ class Attempt:
 
 def _who(jobs: Sequence[Job]) -> dict[str, Any]:
     first = jobs[0]
-    fields: dict[str, Any] = {"op": first.label, "call_id": first.call_id, "key": first.key, "attempt": first.attempts}
+    fields: dict[str, Any] = {
+        "op": first.label,
+        "call_id": first.call_id,
+        "key": first.key,
+        "attempt": first.attempts,
+    }
     if first.op_id is not None:
         fields["op_id"] = first.op_id
     if len(jobs) > 1:
@@ -130,7 +135,9 @@ def committed_fields(
     return fields | {"write_id": str(write_id), "bytes": attempt.bytes}
 
 
-def gave_up_fields(job: Job, attempt: Attempt, reason: str, error: BaseException, now: Instant) -> dict[str, Any]:
+def gave_up_fields(
+    job: Job, attempt: Attempt, reason: str, error: BaseException, now: Instant
+) -> dict[str, Any]:
     """
     One line per call that ended without its effect.
     """

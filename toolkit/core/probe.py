@@ -70,7 +70,9 @@ def _check(site: Site) -> None:
             "its profile is known from source code only; try `occ doctor`, then open it with accept_unverified=True",
         )
     if not profile.linearizable:
-        raise _unsupported(site, "its reads are not linearizable, so no transaction over several keys can be serializable")
+        raise _unsupported(
+            site, "its reads are not linearizable, so no transaction over several keys can be serializable"
+        )
 
 
 def _unsupported(site: Site, why: str) -> TransactionsUnsupportedError:
@@ -121,7 +123,9 @@ def _as_written(rows: tuple[Row | Reply, ...], body: bytes) -> Finding:
         if isinstance(row, Reply):
             return _unread(row)
         if _spaceless(row.data) != _spaceless(body):
-            return Finding("a value written by a transaction reads back as other bytes, as with an encrypted component")
+            return Finding(
+                "a value written by a transaction reads back as other bytes, as with an encrypted component"
+            )
     return Finding()
 
 

@@ -164,4 +164,6 @@ def load(key: str, row: Row) -> Record:
 
 
 def _foreign(key: str) -> CorruptValueError:
-    return CorruptValueError(f"key {key!r}: this is no transaction record of this toolkit; it was left as it is", key=key)
+    return CorruptValueError(
+        f"key {key!r}: this is no transaction record of this toolkit; it was left as it is", key=key
+    )

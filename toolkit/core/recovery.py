@@ -103,7 +103,10 @@ def decide_abort(site: Site, record_key: str, tx: str, deadline: float) -> Steps
             write = record_write(site, record, abort(record, tx, at=now.wall))
             reply = yield from Put(write, rpc_timeout(deadline, now.mono))
             call = Call.CAS if record.etag else Call.CREATE
-            if site.judge_reply(call, reply, record_key) is Verdict.COMMITTED and call not in site.profile.lies:
+            if (
+                site.judge_reply(call, reply, record_key) is Verdict.COMMITTED
+                and call not in site.profile.lies
+            ):
                 decided = False
             else:
                 tries += 1
@@ -152,7 +155,9 @@ def clear(site: Site, seen: Seen, age: Age | None, deadline: float) -> Steps[See
                 waits += 1
                 chance = yield from Chance()
                 unit = max(site.round_trip.seconds, 0.001) * 2.0 ** min(waits, 6)
-                yield from Pause(min(patience, _LOOK_AGAIN, unit * (0.5 + chance / 2), max(deadline - now.mono, 0.001)))
+                yield from Pause(
+                    min(patience, _LOOK_AGAIN, unit * (0.5 + chance / 2), max(deadline - now.mono, 0.001))
+                )
                 seen = yield from read(site, seen.key, deadline)
                 continue
             status = yield from decide_abort(site, intent.record, intent.tx, deadline)
@@ -187,7 +192,9 @@ def _finishing(site: Site, seen: Seen, tx: str, *, committed: bool, wall: float)
         # A plain writer changed the members and kept the stamp: its fields stay, the void intent goes (rule R11).
         content = Content(seen.members, envelope=stamp.envelope)
         members = seen.members
-        after = msgspec.structs.replace(successor(seen, content, site.writers.fresh().next_id(), wall), intent=None)
+        after = msgspec.structs.replace(
+            successor(seen, content, site.writers.fresh().next_id(), wall), intent=None
+        )
     else:
         return None
     life = max(site.op_ttl, MESSAGE_LIFE) if deleted else site.rules.op_window
@@ -208,5 +215,7 @@ def finish(site: Site, record: Record, tx: str, deadline: float) -> Steps[bool]:
     current = yield from read_record(site, record.key, deadline)
     if current.etag and not current.done and current.committed == tx:
         now = yield from Now()
-        yield from Put(record_write(site, current, replace(current, done=True)), rpc_timeout(deadline, now.mono))
+        yield from Put(
+            record_write(site, current, replace(current, done=True)), rpc_timeout(deadline, now.mono)
+        )
     return True

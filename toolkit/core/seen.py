@@ -100,7 +100,9 @@ def _digest(value: Any, key: str) -> str:
     try:
         return digest(value)
     except RecursionError as error:
-        raise CorruptValueError(f"key {key!r}: the stored value is nested too deeply to work with", key=key) from error
+        raise CorruptValueError(
+            f"key {key!r}: the stored value is nested too deeply to work with", key=key
+        ) from error
 
 
 def _percent(match: re.Match[str]) -> str:

@@ -136,7 +136,11 @@ def settle(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
             if fate is not Fate.PENDING:
                 return Settled(fate, seen, reply, contended=True)
         if now >= sent.fence_at:
-            return (yield from fence(site, sent, reply)) if seen is not None else Settled(Fate.UNKNOWABLE, None, reply)
+            return (
+                (yield from fence(site, sent, reply))
+                if seen is not None
+                else Settled(Fate.UNKNOWABLE, None, reply)
+            )
         tries += 1
         wait = 0.0 if tries == 1 else (yield from backoff(tries - 1))
         if wait:
@@ -205,7 +209,9 @@ def fence(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
         if verdict is Verdict.COMMITTED and sent.call not in site.profile.lies:
             return Settled(Fate.LOST, None, reply)
         now = yield from Now()
-        after = _understand(sent.write.key, (yield from Get(sent.write.key, rpc_timeout(sent.deadline, now.mono))))
+        after = _understand(
+            sent.write.key, (yield from Get(sent.write.key, rpc_timeout(sent.deadline, now.mono)))
+        )
         if after is not None:
             fate = _fate(site, sent, after, refused=False)
             if fate is not Fate.PENDING:

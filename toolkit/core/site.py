@@ -178,13 +178,19 @@ def refusal(store: str, key: str, reply: Reply, size: int = 0) -> StateError:
     """
     text, answer = reply.text.lower(), shown(reply)
     if "invalid etag" in text:
-        return InvalidETagError(f"key {key!r}: store {store!r} calls the ETag malformed ({answer}); read the key again")
+        return InvalidETagError(
+            f"key {key!r}: store {store!r} calls the ETag malformed ({answer}); read the key again"
+        )
     if "state store" in text and ("not found" in text or "not configured" in text):
         return UnknownStoreError(f"the sidecar has no state store {store!r} loaded for this app ({answer})")
     if reply.code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
-        return StoreError(f"the sidecar refused the call ({reply.code}): check the Dapr API token of this app")
+        return StoreError(
+            f"the sidecar refused the call ({reply.code}): check the Dapr API token of this app"
+        )
     if reply.code == "RESOURCE_EXHAUSTED" or "larger than max" in text or "too large" in text:
-        return ValueTooLargeError(f"key {key!r}: {size} bytes are over a limit ({answer}); store less under one key", key=key)
+        return ValueTooLargeError(
+            f"key {key!r}: {size} bytes are over a limit ({answer}); store less under one key", key=key
+        )
     if reply.code == "UNIMPLEMENTED":
         return TransactionsUnsupportedError(f"store {store!r} does not have this call ({answer})")
     if "operations" in text and "max" in text:

@@ -248,7 +248,11 @@ def keep_slots(
     ``idle`` are this process's identities with no write under way: nobody will ask for their slots.
     """
     own = mine.writer if mine is not None else ""
-    kept = [slot for slot in slots if slot.writer != own and now - slot.at < MESSAGE_LIFE and slot.writer not in idle]
+    kept = [
+        slot
+        for slot in slots
+        if slot.writer != own and now - slot.at < MESSAGE_LIFE and slot.writer not in idle
+    ]
     if mine is not None:
         kept.append(mine)
     over = len(kept) - MAX_SLOTS

@@ -140,7 +140,9 @@ class TxRun:
     ``Finished``. ``later`` holds what should be done afterwards by nobody in particular.
     """
 
-    def __init__(self, site: Site, options: Options, now_wall: float, deadline: float, started: float) -> None:
+    def __init__(
+        self, site: Site, options: Options, now_wall: float, deadline: float, started: float
+    ) -> None:
         self.site, self.options, self.deadline, self.started = site, options, deadline, started
         self.writer = site.writers.take()
         self.first_wall = round(now_wall, 6)
@@ -226,7 +228,9 @@ class TxRun:
         """
         Read several keys in parallel, for ``get_many``.
         """
-        missing = tuple(key for key in dict.fromkeys(keys) if key not in self.buffer.reads and key not in self.warm)
+        missing = tuple(
+            key for key in dict.fromkeys(keys) if key not in self.buffer.reads and key not in self.warm
+        )
         if len(missing) < 2:
             return
         now = yield from Now()
@@ -271,7 +275,9 @@ class TxRun:
         Buffer a removal.
         """
         earlier = self.buffer.writes.get(key)
-        self.buffer.writes[key] = Buffered(ABSENT, CLEAR, must_be_new=earlier is not None and earlier.must_be_new)
+        self.buffer.writes[key] = Buffered(
+            ABSENT, CLEAR, must_be_new=earlier is not None and earlier.must_be_new
+        )
 
     @property
     def writes(self) -> bool:
@@ -363,7 +369,11 @@ class TxRun:
         answers = yield from GetAll(tuple(reads), rpc_timeout(self.deadline, now.mono))
         agree = True
         for key, answer in zip(tuple(reads), answers, strict=True):
-            again = see(key, answer) if not isinstance(answer, Reply) else (yield from read(self.site, key, self.deadline))
+            again = (
+                see(key, answer)
+                if not isinstance(answer, Reply)
+                else (yield from read(self.site, key, self.deadline))
+            )
             shown = yield from peek(self.site, again, self.deadline)
             wall = (yield from Now()).wall
             _, before = yield from self._look(key)
@@ -384,7 +394,11 @@ class TxRun:
         parts: list[Part] = []
         for key in sorted(keys):
             version = (yield from self._look(key))[1] if key in buffer.reads else None
-            row = buffer.reads.get(key) or self.warm.pop(key, None) or (yield from read(self.site, key, self.deadline))
+            row = (
+                buffer.reads.get(key)
+                or self.warm.pop(key, None)
+                or (yield from read(self.site, key, self.deadline))
+            )
             free = yield from clear(self.site, row, self._age(), self.deadline)
             wall = (yield from Now()).wall
             if version is not None and version_of(free, wall) != version:
@@ -546,7 +560,9 @@ class TxRun:
         now = yield from Now()
         attempts = self.options.attempts
         if now.mono + wait >= self.deadline or (attempts is not None and self.attempt >= attempts):
-            yield from self._give_up("deadline" if attempts is None or self.attempt < attempts else "attempts")
+            yield from self._give_up(
+                "deadline" if attempts is None or self.attempt < attempts else "attempts"
+            )
         if wait > 0:
             self.warm.clear()
             yield from Pause(wait)
@@ -576,7 +592,9 @@ class TxRun:
     def _note_committed(self, parts: tuple[Part, ...], *, noop: bool = False) -> Steps[None]:
         if self.site.observed():
             now = yield from Now()
-            yield from self.site.note("occ.committed", lambda: tx_committed_fields(self, parts, now, noop=noop))
+            yield from self.site.note(
+                "occ.committed", lambda: tx_committed_fields(self, parts, now, noop=noop)
+            )
 
     def close(self) -> None:
         """
@@ -584,5 +602,3 @@ class TxRun:
         """
         if not self.retired:
             self.site.writers.give_back(self.writer)
-
-

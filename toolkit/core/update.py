@@ -158,7 +158,9 @@ class KeyWriter:
         else:
             error = unavailable(self.site.store, self.key, elapsed, self.last_reply)
         self.answers.append((job, Failed(error)))
-        yield from self.site.note("occ.gave_up", lambda: gave_up_fields(job, self.attempt, reason, error, now))
+        yield from self.site.note(
+            "occ.gave_up", lambda: gave_up_fields(job, self.attempt, reason, error, now)
+        )
 
     def _wait_for_expiry(self, seen: Seen, now: Instant) -> float:
         """
@@ -222,7 +224,9 @@ class KeyWriter:
         yield from self._unknown(batch, now)
         return not self.jobs, None
 
-    def _compose(self, seen: Seen, batch: Batch, write_id: WriteId, now: Instant) -> Write | ValueTooLargeError | None:
+    def _compose(
+        self, seen: Seen, batch: Batch, write_id: WriteId, now: Instant
+    ) -> Write | ValueTooLargeError | None:
         working, rules = batch.working, self.site.rules
         idle = self.site.writers.idle
         data, expires = payload(seen, working, write_id, now.wall, envelope=rules.envelope, idle=idle)
@@ -235,7 +239,11 @@ class KeyWriter:
                 f"store less under one key",
                 key=self.key,
             )
-        ttl = garbage_ttl(working.value is ABSENT, expires, now.wall, rules.op_window) if rules.has_ttl else None
+        ttl = (
+            garbage_ttl(working.value is ABSENT, expires, now.wall, rules.op_window)
+            if rules.has_ttl
+            else None
+        )
         return conditional(self.site.profile, seen, data, ttl)
 
     def _too_large(self, seen: Seen, write_id: WriteId, now: Instant) -> None:
@@ -268,7 +276,9 @@ class KeyWriter:
             wait = self.site.policy.wait(self.losses, self.site.round_trip.seconds, chance)
             attempt = self.attempt
             attempt.lose(wait)
-            yield from self.site.note("occ.conflict", lambda: conflict_fields(self.jobs, attempt, seen, settled, wait))
+            yield from self.site.note(
+                "occ.conflict", lambda: conflict_fields(self.jobs, attempt, seen, settled, wait)
+            )
         # Waiting past the deadline would only make the news late.
         wait = min(wait, max(self.deadline - now.mono, 0.0))
         if wait > 0:
@@ -314,7 +324,8 @@ class KeyWriter:
         for job in jobs:
             self.answers.append((job, Failed(error)))
             yield from self.site.note(
-                "occ.gave_up", lambda job=job: gave_up_fields(job, self.attempt, "error", error, now)  # type: ignore[misc]
+                "occ.gave_up",
+                lambda job=job: gave_up_fields(job, self.attempt, "error", error, now),  # type: ignore[misc]
             )
 
 

@@ -49,7 +49,9 @@ def plain(value: Any, key: str, path: str = "") -> Any:
     try:
         return _plain(value, key, path)
     except RecursionError as error:
-        raise UnencodableValueError(f"key {key!r}: the value cannot be stored: {_TOO_DEEP}", key=key) from error
+        raise UnencodableValueError(
+            f"key {key!r}: the value cannot be stored: {_TOO_DEEP}", key=key
+        ) from error
 
 
 def _plain(value: Any, key: str, path: str) -> Any:
@@ -57,7 +59,9 @@ def _plain(value: Any, key: str, path: str) -> Any:
     if kind is str or kind is int or kind is bool or value is None:
         return value
     if kind is dict:
-        return {_member(name, key, path): _plain(item, key, _join(path, name)) for name, item in value.items()}
+        return {
+            _member(name, key, path): _plain(item, key, _join(path, name)) for name, item in value.items()
+        }
     if kind is list or kind is tuple:
         return [_plain(item, key, f"{path}[{index}]") for index, item in enumerate(value)]
     if kind is float:

@@ -56,7 +56,9 @@ def address_of(text: str | None = None, environ: Mapping[str, str] = os.environ)
         return Address(_with_port(bare, DEFAULT_PORT), tls)
     parts = urlsplit(bare)
     if parts.scheme not in ("http", "https", "grpc", "grpcs") or not parts.netloc:
-        raise ValueError(f"{text!r} is not a sidecar address: use host:port, http(s)://host:port or unix:path")
+        raise ValueError(
+            f"{text!r} is not a sidecar address: use host:port, http(s)://host:port or unix:path"
+        )
     secure = parts.scheme in ("https", "grpcs")
     return Address(_with_port(parts.netloc, 443 if secure else 80), tls or secure)
 
@@ -98,7 +100,9 @@ class Token:
             try:
                 return _clean(source.read_text())
             except OSError as error:
-                raise ValueError(f"the Dapr API token file {source} cannot be read: {error.strerror}") from None
+                raise ValueError(
+                    f"the Dapr API token file {source} cannot be read: {error.strerror}"
+                ) from None
             except UnicodeDecodeError:
                 raise ValueError(f"the Dapr API token file {source} is no text") from None
         return _clean(source if isinstance(source, str) else source())
@@ -117,5 +121,7 @@ def _clean(token: object) -> str:
         raise TypeError(f"the Dapr API token has to be a text, and came as {type(token).__name__}")
     bare = token.strip()
     if not (bare.isascii() and bare.isprintable()):
-        raise ValueError("the Dapr API token (not shown) has characters that no header can carry; check its source")
+        raise ValueError(
+            "the Dapr API token (not shown) has characters that no header can carry; check its source"
+        )
     return bare

@@ -69,7 +69,9 @@ class Startup:
 
     def _failed(self, answer: Reply) -> Component | None:
         if answer.code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
-            raise StoreError(f"the sidecar at {self.address} refuses the Dapr API token ({answer.code}): check api_token=")
+            raise StoreError(
+                f"the sidecar at {self.address} refuses the Dapr API token ({answer.code}): check api_token="
+            )
         if answer.code in ("UNIMPLEMENTED", "NOT_FOUND"):
             return Component(self.store, "", "")
         self.last = f"{answer.code}: {answer.text[:160]}"
@@ -100,7 +102,9 @@ class GrpcPort:
         startup = Startup(self.store, self.address, timeout)
         try:
             while True:
-                component = startup.judge(self._call(self._stub.GetMetadata, api_v1.GetMetadataRequest(), _CALL))
+                component = startup.judge(
+                    self._call(self._stub.GetMetadata, api_v1.GetMetadataRequest(), _CALL)
+                )
                 if component is not None:
                     return component
                 time.sleep(_POLL)
@@ -125,7 +129,9 @@ class GrpcPort:
             return (self.get(keys[0], strong=strong, timeout=timeout),)
         metadata = self.token.metadata()
         calls = [
-            self._stub.GetState.future(self._requests.get(key, strong=strong), timeout=timeout, metadata=metadata)
+            self._stub.GetState.future(
+                self._requests.get(key, strong=strong), timeout=timeout, metadata=metadata
+            )
             for key in keys
         ]
         return tuple([_row(_result(call)) for call in calls])
@@ -150,7 +156,9 @@ class GrpcPort:
 
     def _future(self, write: Write, timeout: float, metadata: Any) -> Any:
         if write.data is None:
-            return self._stub.DeleteState.future(self._requests.delete(write), timeout=timeout, metadata=metadata)
+            return self._stub.DeleteState.future(
+                self._requests.delete(write), timeout=timeout, metadata=metadata
+            )
         return self._stub.SaveState.future(self._requests.save(write), timeout=timeout, metadata=metadata)
 
     def multi(self, writes: Sequence[Write], *, timeout: float) -> Reply:
@@ -182,7 +190,8 @@ def _bulk(keys: Sequence[str], answer: Any) -> tuple[Row | Reply, ...]:
     if isinstance(answer, Reply):
         return tuple([answer for _ in keys])
     found: dict[str, Row | Reply] = {
-        item.key: Reply("INTERNAL", item.error) if item.error else Row(item.data, item.etag) for item in answer.items
+        item.key: Reply("INTERNAL", item.error) if item.error else Row(item.data, item.etag)
+        for item in answer.items
     }
     return tuple([found.get(key, Row(b"", "")) for key in keys])
 
@@ -232,7 +241,9 @@ class AioPort:
         return tuple(await asyncio.gather(*[self.get(key, strong=strong, timeout=timeout) for key in keys]))
 
     async def get_bulk(self, keys: Sequence[str], *, timeout: float) -> tuple[Row | Reply, ...]:
-        return _bulk(keys, await self._call(self._stub.GetBulkState, self._requests.bulk(tuple(keys)), timeout))
+        return _bulk(
+            keys, await self._call(self._stub.GetBulkState, self._requests.bulk(tuple(keys)), timeout)
+        )
 
     async def put(self, write: Write, *, timeout: float) -> Reply:
         if write.data is None:
