@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final
 
 import anyio
@@ -34,12 +35,16 @@ MOST_RESTING: Final = 64
 LATE: Final = 0.25
 
 
+# For whom a leader works: its lines of the log are bound as the first of its callers is.
+_caller: ContextVar[Context | None] = ContextVar("occ_caller", default=None)
+
+
 class Ticket:
     """
     A job in the queue of its key, and its answer.
     """
 
-    __slots__ = ("event", "job", "lead", "result", "taken")
+    __slots__ = ("context", "event", "job", "lead", "result", "taken")
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -47,6 +52,7 @@ class Ticket:
         self.taken = False
         self.lead = False
         self.event: Any = None
+        self.context: Context | None = None
 
     def withdraw(self) -> None:
         """
@@ -296,7 +302,8 @@ class AsyncCombiner:
     def __init__(
         self, site: Site, world: AsyncWorld, group: TaskGroup, make_event: Callable[[], Any]
     ) -> None:
-        self.site, self.world, self.group, self.make_event = site, world, group, make_event
+        self.site, self.group, self.make_event = site, group, make_event
+        self.world, self.hook = AsyncWorld(world.port, self._note), world.hook
         self.queues: dict[str, KeyQueue] = {}
         self.resting: list[Leader] = []
         self.stopped = False
@@ -306,7 +313,8 @@ class AsyncCombiner:
         Do a job and return its value.
         """
         ticket = Ticket(job)
-        event = ticket.event = self.make_event()
+        event, ticket.context = self.make_event(), copy_context()
+        ticket.event = event
         queue = self.queues.get(job.key)
         if queue is None:
             queue = self.queues[job.key] = KeyQueue(job.key)
@@ -321,6 +329,16 @@ class AsyncCombiner:
             raise
         assert ticket.result is not None
         return done_value(ticket.result)
+
+    def _note(self, event: Event) -> None:
+        """
+        Report an event with what is bound around the call, not around the one that once started the leader.
+        """
+        context = _caller.get()
+        if context is None:
+            self.hook(event)
+        else:
+            context.run(self.hook, event)
 
     async def _cancelled(self, queue: KeyQueue, ticket: Ticket) -> None:
         """
@@ -365,6 +383,7 @@ class AsyncCombiner:
         Serve the key until nobody waits.
         """
         while queue.waiting:
+            _caller.set(queue.waiting[0].context)
             writer = queue.start(self.site)
             try:
                 answers = await drive_async(writer.run(), self.world)
