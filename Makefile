@@ -56,8 +56,9 @@ test: setup ## everything that can run on this machine, within 10 minutes
 test-all: setup ## longer, and Redis, PostgreSQL, MariaDB and etcd are required
 	@OCC_REQUIRE_STORES=all $(PYTEST) -m "not stores" $(ARGS)
 
-test-stores: setup ## the stores that need an emulator or another server
-	@$(PYTEST) -m stores $(ARGS)
+test-stores: setup ## the stores that need an emulator or another server; the emulators are installed first
+	@$(PY) -m toolkit.testing.emulators install
+	@OCC_REQUIRE_STORES=all $(PYTEST) -m stores $(ARGS)
 
 check: lint types contracts house docs examples coverage ## every check that is not a test
 	@echo "==> all checks passed"
