@@ -5,6 +5,7 @@ Optimistic concurrency on the Dapr state API: no lost update, exactly once, ever
 from toolkit.conflict import retry_on_conflict
 from toolkit.core.model import ABSENT, CLEAR, DELETE, KEEP, UNCHANGED, Access, Entry, ETag, Outcome
 from toolkit.core.policy import RetryPolicy
+from toolkit.counter import AsyncCounter, Counter
 from toolkit.errors import (
     AccessDeniedError,
     AlreadyExistsError,
@@ -50,6 +51,7 @@ __all__ = [
     "Access",
     "AccessDeniedError",
     "AlreadyExistsError",
+    "AsyncCounter",
     "AsyncDapr",
     "AsyncStateStore",
     "AsyncTransaction",
@@ -57,6 +59,7 @@ __all__ = [
     "AttemptsExhaustedError",
     "ConflictError",
     "CorruptValueError",
+    "Counter",
     "Dapr",
     "ETag",
     "Entry",

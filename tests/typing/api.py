@@ -19,6 +19,7 @@ from toolkit import (
     Access,
     AccessDeniedError,
     AlreadyExistsError,
+    AsyncCounter,
     AsyncDapr,
     AsyncStateStore,
     AsyncTransaction,
@@ -26,6 +27,7 @@ from toolkit import (
     AttemptsExhaustedError,
     ConflictError,
     CorruptValueError,
+    Counter,
     Dapr,
     Entry,
     ETag,
@@ -186,6 +188,20 @@ async def facades() -> None:
         writable.set("k", {"n": 0})
     async with AsyncDapr(state_store="s") as later:
         assert_type(await later.states.get("k"), Any)
+
+
+def counts(store: StateStore) -> None:
+    counter = Counter(store, "visits", shards=4)
+    assert_type(counter.add(), None)
+    assert_type(counter.add(-2, op_id="op"), None)
+    assert_type(counter.value(), int)
+    counter.add(0.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def counts_async(store: AsyncStateStore) -> None:
+    counter = AsyncCounter(store, "visits")
+    assert_type(await counter.add(2), None)
+    assert_type(await counter.value(), int)
 
 
 def profiles(profile: Profile) -> None:
