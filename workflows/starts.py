@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 from toolkit.errors import AlreadyExistsError, ConflictError
 from toolkit.store import StateStore
+from workflows._hosted import when_hosted
 from workflows._payload import plain
 from workflows.kit import KitWorkflow
 from workflows.ports import Client
@@ -68,7 +69,7 @@ def start_once(
                 f"workflow {name!r} was started before under the key {key!r}; its record is {record!r}",
                 key=record,
             )
-        return StartResult(key, started=False, state=client.get_workflow_state(key))
+        return StartResult(key, started=False, state=when_hosted(lambda: client.get_workflow_state(key)))
     try:
         _schedule(client, name, key, plain(input))
     except BaseException:
@@ -90,7 +91,8 @@ def _claim(store: StateStore, record: str, claim: dict[str, Any], client: Client
         found: dict[str, Any] = entry.value
         if found["started"] or time.time() - found["claimed_at"] < CLAIM_LIFE:
             return False
-        if client.get_workflow_state(claim["instance_id"], fetch_payloads=False) is not None:
+        instance: str = claim["instance_id"]
+        if when_hosted(lambda: client.get_workflow_state(instance, fetch_payloads=False)) is not None:
             store.update(record, lambda now: {**now, "started": True}, default=found)
             return False
         try:
@@ -102,7 +104,7 @@ def _claim(store: StateStore, record: str, claim: dict[str, Any], client: Client
 
 def _schedule(client: Client, name: str, key: str, value: Any) -> None:
     try:
-        client.schedule_new_workflow(name, input=value, instance_id=key)
+        when_hosted(lambda: client.schedule_new_workflow(name, input=value, instance_id=key))
     except Exception as error:
         code: Any = getattr(error, "code", None)
         if code is None or getattr(code(), "name", "") != "ALREADY_EXISTS":

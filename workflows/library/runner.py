@@ -4,6 +4,7 @@ Run a ready workflow against a sidecar: register, prepare, start, wait, check.
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from typing import Any, TypedDict
 from toolkit.dapr.address import address_of
 from toolkit.errors import StateError
 from toolkit.store import StateStore
+from workflows._hosted import when_hosted
 from workflows.kit import WorkflowKit
-from workflows.library.plan import Plan, ReadyWorkflow
+from workflows.library.plan import Job, Plan, ReadyWorkflow
 from workflows.starts import start_once
 
 
@@ -56,12 +58,16 @@ def run_plan(
         if job.once:
             start_once(client, job.workflow, key=job.instance_id, input=job.input, store=store)
         else:
-            client.schedule_new_workflow(job.workflow, input=job.input, instance_id=job.instance_id)
+            when_hosted(functools.partial(_schedule, client, job))
     outputs: list[Any] = []
     for job in plan.jobs:
         outputs.append(output_of(client, job.instance_id, end - time.monotonic()))
         on_done(len(outputs), len(plan.jobs))
     return plan.check(store, outputs)
+
+
+def _schedule(client: Any, job: Job) -> None:
+    client.schedule_new_workflow(job.workflow, input=job.input, instance_id=job.instance_id)
 
 
 def output_of(client: Any, instance_id: str, timeout: float) -> Any:
@@ -70,7 +76,10 @@ def output_of(client: Any, instance_id: str, timeout: float) -> Any:
     """
     try:
         # To the SDK no seconds mean no limit.
-        state = client.wait_for_workflow_completion(instance_id, timeout_in_seconds=max(1, int(timeout)))
+        seconds = max(1, int(timeout))
+        state = when_hosted(
+            lambda: client.wait_for_workflow_completion(instance_id, timeout_in_seconds=seconds)
+        )
     except TimeoutError:
         raise RunFailedError(
             f"workflow {instance_id!r} was not done in time; it goes on as soon as a worker runs: start the same command "
