@@ -30,11 +30,13 @@ LONG_FILES: dict[str, str] = {
     "workflows/kit.py": "the kit's two registrations and its life belong together",
     "tests/actors/test_fenced.py": "the contract of one class",
     "tests/stores/test_classify.py": "the classifier's table, row by row",
+    "tests/test_combine.py": "the contract of one class",
     "tests/transactions/test_bodies.py": "what a body may do, in both colours",
     "tests/transactions/test_commit.py": "one commit, ended everywhere it can end",
     "tests/transactions/test_live.py": "the workloads share their crew and their void rules",
 }
 LONG_FUNCTIONS: dict[str, str] = {
+    "bench/hot_peers.py:postgres_rates": "two peers over one connection, in turn",
     "bench/bench_transactions.py:contended": "both sides of one measurement, alternating",
     "tests/transactions/test_live.py:test_bank": "one story: transfers, snapshots, a kill, the sum",
     "toolkit/cli/doctor.py:doctor": "its parameters are the command's options",

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -161,6 +162,17 @@ def test_progress_in_a_log_is_a_line_now_and_then():
     assert "==> compiling\n" == stream.getvalue()
 
 
+def settle(pid: int) -> None:
+    """Wait until a process waits itself: it has told its watchdog of the child it has just started."""
+    asleep = 0
+    for _ in range(500):
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        asleep = asleep + 1 if state == "S" else 0
+        if asleep == 10:
+            return
+        select.select([], [], [], 0.02)
+
+
 def test_a_killed_build_leaves_neither_compilers_nor_half_a_build(go, tmp_path):
     """
     Go and its compilers end with the builder, though they are in a session of their own.
@@ -174,6 +186,7 @@ def test_a_killed_build_leaves_neither_compilers_nor_half_a_build(go, tmp_path):
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     builder = subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL)
     (tmp_path / "calls.started").read_text()
+    settle(builder.pid)
     builder.send_signal(signal.SIGKILL)
     builder.wait(30)
     assert set() == left_over(str(tmp_path / "calls"))

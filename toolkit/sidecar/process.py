@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
@@ -49,6 +50,19 @@ def signal_group(process: subprocess.Popen[bytes], signum: int) -> None:
     except (ProcessLookupError, PermissionError):
         # Every member of the group ended meanwhile (macOS answers EPERM for a group of zombies).
         return
+
+
+def wait_until_stopped(process: subprocess.Popen[bytes], timeout: float = 1.0) -> None:
+    """
+    Wait until a child that was sent SIGSTOP has stopped: the signal is only a request, and answers may still come.
+    """
+    stat = Path(f"/proc/{process.pid}/stat")
+    end = time.monotonic() + timeout
+    while stat.exists() and time.monotonic() < end:
+        with suppress(OSError):
+            if stat.read_text().rpartition(")")[2].split()[0] in "Tt":
+                return
+        time.sleep(0.005)
 
 
 class Watchdog:

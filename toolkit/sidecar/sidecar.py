@@ -20,7 +20,7 @@ from toolkit.sidecar.binaries import Binaries, find
 from toolkit.sidecar.control_plane import ControlPlane
 from toolkit.sidecar.errors import ProcessStartError
 from toolkit.sidecar.ports import PORT_ATTEMPTS, PORT_TAKEN, free_ports
-from toolkit.sidecar.process import ProcessSet, signal_group, tail, wait_until
+from toolkit.sidecar.process import ProcessSet, signal_group, tail, wait_until, wait_until_stopped
 from toolkit.sidecar.resources import Resource, check, default_component, write_resources
 
 _LOOPBACK: Final = "127.0.0.1"
@@ -149,7 +149,9 @@ class Sidecar:
         """
         Stop daprd without ending it (SIGSTOP): connections stay open, nothing answers.
         """
-        signal_group(self._running(), signal.SIGSTOP)
+        process = self._running()
+        signal_group(process, signal.SIGSTOP)
+        wait_until_stopped(process)
 
     def resume(self) -> None:
         """
