@@ -64,32 +64,34 @@ async def postgres_rates(server: Any, tasks: int, rounds: int, seconds: float) -
                 idle.put_nowait(connection)
 
         async def locked(_key: str, _end: float) -> bool:
-            async def work(connection: Any) -> bool:
-                async with connection.transaction():
-                    row = await connection.execute("SELECT n FROM hot WHERE key = 'hot' FOR UPDATE")
-                    (n,) = await row.fetchone()
-                    await connection.execute("UPDATE hot SET n = %s WHERE key = 'hot'", (n + 1,))
-                return True
-
-            return await lent(work)
+            return await lent(_locked)
 
         async def versioned(_key: str, end: float) -> bool:
-            async def work(connection: Any) -> bool:
-                while time.perf_counter() < end:
-                    row = await connection.execute("SELECT n, version FROM hot WHERE key = 'hot'")
-                    n, version = await row.fetchone()
-                    done = await connection.execute(
-                        "UPDATE hot SET n = %s, version = version + 1 WHERE key = 'hot' AND version = %s",
-                        (n + 1, version),
-                    )
-                    if done.rowcount == 1:
-                        return True
-                return False
-
-            return await lent(work)
+            return await lent(lambda connection: _versioned(connection, end))
 
         sides = {"PostgreSQL FOR UPDATE": locked, "PostgreSQL version column": versioned}
         return await _rates(sides, tasks, rounds, seconds)
+
+
+async def _locked(connection: Any) -> bool:
+    async with connection.transaction():
+        row = await connection.execute("SELECT n FROM hot WHERE key = 'hot' FOR UPDATE")
+        (n,) = await row.fetchone()
+        await connection.execute("UPDATE hot SET n = %s WHERE key = 'hot'", (n + 1,))
+    return True
+
+
+async def _versioned(connection: Any, end: float) -> bool:
+    while time.perf_counter() < end:
+        row = await connection.execute("SELECT n, version FROM hot WHERE key = 'hot'")
+        n, version = await row.fetchone()
+        done = await connection.execute(
+            "UPDATE hot SET n = %s, version = version + 1 WHERE key = 'hot' AND version = %s",
+            (n + 1, version),
+        )
+        if done.rowcount == 1:
+            return True
+    return False
 
 
 async def _rates(sides: dict[str, One], tasks: int, rounds: int, seconds: float) -> dict[str, list[float]]:

@@ -34,8 +34,6 @@ def fails(value: Any) -> Any:
 
 
 class Watched(deque[Any]):
-    """A queue that tells of every new ticket."""
-
     def __init__(self, tickets: deque[Any]) -> None:
         super().__init__(tickets)
         self.arrived = threading.Semaphore(0)
@@ -211,8 +209,7 @@ def test_attempts_are_counted_for_each_caller(port: Held) -> None:
 
 
 class Slow(MemoryStore):
-    """A store that answers after a short while, as one behind a network does."""
-
+    # Answers after a short while, as a store behind a network does.
     def get(self, key: str, *, strong: bool = True, timeout: float = 1.0) -> Row | Reply:
         threading.Event().wait(0.005)
         return super().get(key, strong=strong, timeout=timeout)
@@ -247,8 +244,6 @@ def test_two_hundred_threads_need_few_writes() -> None:
 
 
 class AsyncHeld(AsyncMemoryStore):
-    """``Held`` for tasks."""
-
     def __init__(self) -> None:
         super().__init__(MemoryStore())
         self.go: anyio.Event | None = None
