@@ -34,7 +34,7 @@ def book(prefix: str, seed: int) -> str:
 
 def run_with_kills(address: str, store: str, worker, client) -> dict:
     """
-    Three workers kill themselves after twenty commits each, before the engine hears of the last; a fourth does the rest.
+    Of four workers three kill themselves, each before the engine hears of its tenth commit; the fourth does the rest.
     """
     plan = TRANSFER.plan(book(f"{store}-", 8))
     with StateStore(store, address=address) as states, ThreadPoolExecutor(4) as threads:
@@ -44,18 +44,17 @@ def run_with_kills(address: str, store: str, worker, client) -> dict:
             return start_once(client, "later", key=job.instance_id, input=inp, store=states).started
 
         plan.prepare(states)
-        running = worker(address, store, commits=20)
+        # One stays: when the only one goes, daprd 1.18 at times serves the next only after more than a minute.
+        *dying, staying = [worker(address, store, commits=commits) for commits in (10, 10, 10, 0)]
         # All are started before the first one begins: Dapr leaves a start unanswered whose worker dies meanwhile.
         begin = time.time() + 12
         assert [True] * 60 == list(threads.map(start, plan.jobs))
         assert time.time() < begin
-        for commits in (20, 20, 0):
-            assert -signal.SIGKILL == running.ended()
-            running = worker(address, store, commits=commits)
+        assert [-signal.SIGKILL] * 3 == [each.ended() for each in dying]
         outputs = [output_of(client, job.instance_id, 60) for job in plan.jobs]
         # While a worker is there: without one Dapr does not know the instances.
         assert [False] * 60 == [start(job) for job in plan.jobs]
-        running.kill()
+        staying.kill()
         return plan.check(states, outputs)
 
 
