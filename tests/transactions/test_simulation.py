@@ -1,7 +1,7 @@
 """
 Thousands of seeded schedules of transactions, judged by the list-append checker; positive controls break a rule first.
 
-``OCC_REQUIRE_STORES=all`` (``make test-all``) plays four times as many.
+``OCC_REQUIRE_STORES=all`` (``make test-all``) plays ten times as many.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from tests.transactions import sim
 from toolkit.core import commit, recovery, transaction
 
-COUNT = 8_000 if os.environ.get("OCC_REQUIRE_STORES") else 2_000
+COUNT = 20_000 if os.environ.get("OCC_REQUIRE_STORES") else 2_000
 FAULTS = ("drop_request", "drop_reply", "duplicate", "late", "late_duplicate", "fail_read", "kill", "freeze")
 
 
