@@ -14,7 +14,7 @@ import anyio
 from toolkit import _points
 from toolkit.core.events import EventHook
 from toolkit.core.model import Reply
-from toolkit.core.records import OP_PREFIX, TX_PREFIX
+from toolkit.core.records import OP_PREFIX, PROBE_PREFIX, TX_PREFIX
 from toolkit.core.steps import Chance, Get, GetAll, Instant, Multi, Note, Now, Pause, Put, PutAll, Step, Steps
 from toolkit.ports import AsyncStatePort, StatePort
 
@@ -203,6 +203,9 @@ def _marked(steps: Steps[R], stage: str) -> Steps[R]:
 
 def _names(step: Step[Any]) -> tuple[str, str] | None:
     match step:
+        case PutAll(writes) | Multi(writes) if writes[0].key.startswith(PROBE_PREFIX):
+            # The proof on scratch keys that goes before a store's first commit is no commit.
+            return None
         case PutAll():
             return "prepare", "prepared"
         case Multi():

@@ -28,7 +28,7 @@ from toolkit.errors import (
 )
 from toolkit.log import log_to
 from toolkit.testing.memory import MemoryStore, profile_of
-from toolkit.testing.points import PointError, arm, fail
+from toolkit.testing.points import PointError, arm, fail, record
 
 PATHS = {"postgresql/v2": "native", "redis": "intents", "in-memory": "native"}
 QUICK = RetryPolicy(deadline=1.0)
@@ -178,6 +178,42 @@ def test_a_store_whose_transaction_does_not_keep_its_word() -> None:
         store.transact(move)
         assert dict(store.snapshot("ab")) == {"a": {"n": 2}, "b": {"n": 2}}
         assert store._live().path == "intents"
+
+
+class Echoing(MemoryStore):
+    """As if the line delivered requests twice: of so many transactions it answers what the second copy was told."""
+
+    copies = 0
+
+    def multi(self, writes: Any, **options: Any) -> Reply:
+        first = super().multi(writes, **options)
+        if self.copies == 0:
+            return first
+        self.copies -= 1
+        return super().multi(writes, **options)
+
+
+@pytest.mark.parametrize(("copies", "path"), [(1, "native"), (3, "intents")])
+def test_a_proof_whose_request_came_twice(copies: int, path: str) -> None:
+    """A conflict on scratch keys is no verdict on the store, as long as it does not come every time."""
+    port = Echoing("postgresql/v2")
+    port.copies = copies
+    with StateStore("s", port=port) as store:
+        store.transact(move)
+        assert store._live().path == path
+        assert dict(store.snapshot("ab")) == {"a": {"n": 1}, "b": {"n": 1}}
+
+
+def test_points_are_those_of_the_commit() -> None:
+    """The proof on scratch keys passes none of them, so that a test that kills at one hits a commit."""
+    with StateStore("s", port=MemoryStore("mysql")) as store, record() as passed:
+        store.transact(move)
+        store._background.drain(5)
+        assert store._live().path == "native"
+    assert {name: count for name, count in passed.items() if name.startswith("commit.")} == {
+        "commit.multi": 1,
+        "commit.applied": 1,
+    }
 
 
 @pytest.mark.parametrize("profile", PATHS)

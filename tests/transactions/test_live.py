@@ -128,7 +128,8 @@ def test_bank(store_of: LiveStore, proxy: FaultProxy, capsys: pytest.CaptureFixt
     """
     The total stays in every snapshot and at the end, with lost answers, late copies, and processes killed and frozen.
 
-    One process is killed at each point of a commit, one stopped before it decides until its lease is long over.
+    One process is killed at each point of a commit and started again with the same operation ids, one is stopped before
+    it decides until its lease is long over. Every transfer that was acknowledged under an id took place once.
     """
     keys = names(5)
     with opened(store_of) as store:
@@ -137,6 +138,7 @@ def test_bank(store_of: LiveStore, proxy: FaultProxy, capsys: pytest.CaptureFixt
     proxy.set_rates(RATES)
     address = line(proxy)
     told: Counter[str] = Counter()
+    sure: set[str] = set()
     native = store_of.name != "redis"
     decide = "commit.multi" if native else "commit.decide"
     frozen = Worker(bank_job(store_of, address, keys, 90, 8), f"{decide}=stop:2")
@@ -144,17 +146,20 @@ def test_bank(store_of: LiveStore, proxy: FaultProxy, capsys: pytest.CaptureFixt
     path = ("commit.prep", "commit.dec", "finish") if native else ("commit.multi", "commit.applied")
     # Where an id is at stake both paths write the record of it; a native commit has it in its transaction.
     kills = [point for point in KILLS if not point.startswith(path)]
-    victims = [
-        Worker(bank_job(store_of, address, keys, 10 + at, 30), f"{point}=kill:2")
-        for at, point in enumerate(kills)
-    ]
-    with Crew(frozen, *steady, *victims) as crew:
+    jobs = [bank_job(store_of, address, keys, 10 + at, 30 if LONG else 12) for at in range(len(kills))]
+    victims = [Worker(job, f"{point}=kill:2") for job, point in zip(jobs, kills, strict=True)]
+    with Crew(frozen, *steady, *victims):
         frozen.await_stop()
-        for worker in steady:
-            told.update(worker.hear())
         ends = {point: worker.process.wait(60) for point, worker in zip(kills, victims, strict=True)}
+        with Crew(*[Worker(job) for job in jobs]) as again:
+            for worker in (*steady, *again.workers):
+                heard = worker.hear()
+                told.update(heard["told"])
+                sure.update(heard["sure"])
         frozen.resume()
-        told.update(crew.workers[0].hear())
+        heard = frozen.hear()
+        told.update(heard["told"])
+        sure.update(heard["sure"])
     proxy.heal()
     with opened(store_of, lease=1.0) as store:
         started = time.monotonic()
@@ -168,6 +173,9 @@ def test_bank(store_of: LiveStore, proxy: FaultProxy, capsys: pytest.CaptureFixt
         f"{store_of.name:>14}: {dict(told)}, killed at {', '.join(ends)}, writable in {writable:.2f} s",
     )
     assert sum(value["n"] for value in seen.values()) == 500
+    applied = Counter(op_id for value in seen.values() for op_id in value.get("ids", []))
+    assert [op_id for op_id, times in applied.items() if times > 1] == []
+    assert sure - set(applied) == set()
     assert told["torn"] == 0
     assert set(ends.values()) == {-9}
     assert writable < 1.0 + 5.0

@@ -26,13 +26,19 @@ from toolkit.testing.points import arm_from_environment
 
 def move(tx: Any, src: str, dst: str, amount: int) -> None:
     found = tx.get_many([src, dst])
-    for key, change in ((src, -amount), (dst, amount)):
-        tx.put(key, {"n": found[key]["n"] + change})
+    ids = [*found[dst].get("ids", []), tx.op] if tx.op else found[dst].get("ids", [])
+    tx.put(src, found[src] | {"n": found[src]["n"] - amount})
+    tx.put(dst, {"n": found[dst]["n"] + amount, "ids": ids})
 
 
 def bank(store: StateStore, job: dict[str, Any]) -> dict[str, Any]:
-    """Transfers between accounts, every other one under an id and made twice; a look at the total after every third."""
+    """
+    Transfers between accounts, every other one under an id and made twice; a look at the total after every third.
+
+    The account that gets the money keeps the ids; those of transfers that were acknowledged are told.
+    """
     told: Counter[str] = Counter()
+    sure: list[str] = []
     dice = random.Random(job["seed"])
     for number in range(job["times"]):
         src, dst = dice.sample(job["keys"], 2)
@@ -41,6 +47,7 @@ def bank(store: StateStore, job: dict[str, Any]) -> dict[str, Any]:
             try:
                 store.transact(move, src, dst, dice.randint(1, 9), op_id=op_id)
                 told["moved"] += 1
+                sure += [op_id] if op_id else []
             except (OutcomeUnknownError, AttemptsExhaustedError, StoreUnavailableError) as error:
                 told[type(error).__name__] += 1
         if number % 3 == 0:
@@ -49,7 +56,7 @@ def bank(store: StateStore, job: dict[str, Any]) -> dict[str, Any]:
                 told["torn" if sum(value["n"] for value in seen.values()) != job["total"] else "whole"] += 1
             except (SnapshotUnstableError, StoreUnavailableError) as error:
                 told[type(error).__name__] += 1
-    return dict(told)
+    return {"told": told, "sure": sorted(set(sure))}
 
 
 def append(tx: Any, mops: list[list[Any]]) -> list[list[Any]]:

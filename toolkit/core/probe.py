@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from toolkit.core.model import Reply, Row, Write
+from toolkit.core.records import PROBE_PREFIX
 from toolkit.core.site import Site, shown
 from toolkit.core.steps import Chance, GetAll, Multi, Now, PutAll, Steps
 from toolkit.errors import TransactionsUnsupportedError
@@ -15,7 +16,6 @@ from toolkit.stores import Call, Verdict, cas_write, create_write
 
 MultiPath: TypeAlias = Literal["native", "intents"]
 
-PROBE_PREFIX: Final = "_occ-probe-"
 # Garbage collection of scratch keys where the store has a TTL; the keys are random and never used again.
 _SCRATCH_LIFE: Final = 60
 _TRIES: Final = 3
@@ -28,10 +28,13 @@ class Finding:
 
     Attributes:
         conclusive: The store's behaviour was seen; else an answer was lost, which proves nothing.
+        echo: A conflict on keys that nobody else knows: most likely the answer to a second copy of a request that was
+            taken, which proves nothing either, unless it comes every time.
     """
 
     reason: str = ""
     conclusive: bool = True
+    echo: bool = False
 
 
 def choose_path(site: Site) -> Steps[MultiPath]:
@@ -45,18 +48,20 @@ def choose_path(site: Site) -> Steps[MultiPath]:
         return site.path
     _check(site)
     finding = Finding("the store has no truthful transactions of its own")
+    echoes = 0
     if site.profile.native == "truthful":
         for _ in range(_TRIES):
             finding = yield from probe_native(site)
             if finding.conclusive:
                 break
+            echoes += finding.echo
     if not finding.reason:
         path: MultiPath = "native"
     elif site.profile.safe_create:
         path = "intents"
     else:
         raise _unsupported(site, f"{finding.reason}, and keys cannot be created safely, which intents need")
-    if finding.conclusive:
+    if finding.conclusive or echoes == _TRIES:
         site.path = path
     # Both ways respect each other: after lost answers this call takes the one that needs no proof.
     return path
@@ -110,8 +115,11 @@ def _taken(site: Site, reply: Reply, what: str) -> Finding:
     verdict = site.judge_reply(Call.MULTI, reply)
     if verdict is Verdict.COMMITTED:
         return Finding()
-    unclear = verdict in (Verdict.UNKNOWN, Verdict.UNAVAILABLE) and not site.profile.lies
-    return Finding(f"a transaction of {what} was answered {shown(reply)}", conclusive=not unclear)
+    return Finding(
+        f"a transaction of {what} was answered {shown(reply)}",
+        conclusive=verdict is Verdict.INVALID,
+        echo=verdict in (Verdict.CONFLICT, Verdict.SUSPECTED),
+    )
 
 
 def _unread(reply: Reply) -> Finding:

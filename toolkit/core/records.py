@@ -21,6 +21,7 @@ from toolkit.errors import CorruptValueError
 
 TX_PREFIX: Final = "_occ-tx-"
 OP_PREFIX: Final = "_occ-op-"
+PROBE_PREFIX: Final = "_occ-probe-"
 # Aborted attempts an op record remembers; an attempt that falls out was decided long before the message life ends.
 MAX_ABORTED: Final = 256
 
