@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.core.support import job, once, result_of
-from tests.model.explorer import Explorer, Rows, State, alone
+from tests.model.explorer import End, Explorer, Rows, alone
 from toolkit.core.events import Event
 from toolkit.core.jobs import Rules
 from toolkit.core.model import ABSENT, CLEAR, Outcome, Row, Write
@@ -191,12 +191,12 @@ class Judge:
         self.programs, self.keys = programs, keys
         self.known: dict[Any, list[str]] = {}
 
-    def __call__(self, explorer: Explorer, state: State) -> list[str]:
+    def __call__(self, end: End) -> list[str]:
         heard: dict[str, tuple[str, Any]] = {}
-        for who, actor in enumerate(state.actors):
-            for event in explorer.place(who, actor.history).reports:
+        for reports in end.reports:
+            for event in reports:
                 heard[event.fields["name"]] = (event.fields["kind"], event.fields["result"])
-        final, _ = alone(audit(self.keys), state.rows)
+        final, _ = alone(audit(self.keys), end.rows)
         mark = (tuple(final.items()), repr(sorted(heard.items())))
         if mark not in self.known:
             self.known[mark] = [
