@@ -142,10 +142,14 @@ State: TypeAlias = tuple[int, tuple[int, ...], tuple[int, ...], int, int]
 class Explorer:
     """
     All states of some programs from one store on.
+
+    Where rows are *deleted* for real ETags begin anew, and a message that cannot take effect now may do so later.
     """
 
-    def __init__(self, programs: dict[str, Program], rows: Rows, *, faults: int, crashes: int) -> None:
-        self.programs = tuple(programs.values())
+    def __init__(
+        self, programs: dict[str, Program], rows: Rows, *, faults: int, crashes: int, deleted: bool = False
+    ) -> None:
+        self.programs, self.deleted = tuple(programs.values()), deleted
         self.stores, self.actors = Pool[Rows](), Pool[Actor]()
         self.messages, self.answers = Pool[Message](), Pool[Row | Reply]()
         # A past: the number of the one before, the answer (several of a step with parts), whether it was to a write.
@@ -278,7 +282,7 @@ class Explorer:
         """
         Forget messages that cannot take effect any more: ETags only grow.
         """
-        if not network:
+        if not network or self.deleted:
             return network
         ok = self.answers.numbers.get(OK)
         return tuple([message for message in network if self.deliver(rows, message)[1] == ok])

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.core.support import job, once, result_of
-from tests.model.explorer import End, Explorer, Rows, alone
+from tests.model.explorer import End, Explored, Explorer, Rows, alone
 from toolkit.core.events import Event
 from toolkit.core.jobs import Rules
-from toolkit.core.model import ABSENT, CLEAR, Outcome, Row, Write
+from toolkit.core.model import ABSENT, CLEAR, DELETE, Outcome, Row, Write
 from toolkit.core.policy import RetryPolicy
 from toolkit.core.recovery import clear
 from toolkit.core.settle import read
@@ -78,7 +78,7 @@ class Program:
         match self.kind:
             case "transact":
                 yield from self._transact(site)
-            case "update":
+            case "update" | "remove":
                 yield from self._heard(self._update(site))
             case "snapshot":
                 yield from self._heard(self._snapshot(site))
@@ -121,20 +121,21 @@ class Program:
                 return done.result
 
     def _update(self, site: Site) -> Steps[Any]:
+        """Append to the list under a key, or remove it; the result is what it was before."""
         (key,) = self.appends
-        one = job(
-            "update",
-            key,
-            change=lambda value: {"l": [*value["l"], self.mark]},
-            default={"l": []},
-            policy_attempts=1,
-        )
+        before: list[str] = []
+
+        def change(value: Any) -> Any:
+            before[:] = value["l"]
+            return DELETE if self.kind == "remove" else {"l": [*value["l"], self.mark]}
+
+        one = job("update", key, change=change, default={"l": []}, policy_attempts=1)
         writer = once(site, one, key=key)
         yield from writer.run()
         result = result_of(writer)
         if isinstance(result, BaseException):
             raise result
-        return {key: list(result["l"])[:-1]}
+        return {key: list(before)}
 
     def _snapshot(self, site: Site) -> Steps[Any]:
         found = yield from snapshot(site, self.reads, DEADLINE)
@@ -145,16 +146,17 @@ class Program:
         return (yield from void_op(site, self.op_id, DEADLINE))
 
     def _plain(self, kind: str) -> Steps[None]:
-        """A plain writer with an ETag: it drops the stamp (d1) or echoes it (d2)."""
+        """A plain writer: it drops the stamp (d1, d3) or echoes it (d2, d3e), with the ETag or blindly (d3)."""
         (key,) = self.appends
         row = yield from Get(key)
         assert isinstance(row, Row)
         value = json.loads(row.data)
         seen = {key: list(value["l"])}
         value["l"].append(self.mark)
-        if kind == "d1":
+        if kind in ("d1", "d3"):
             value.pop("_occ", None)
-        reply = yield from Put(Write(key, json.dumps(value).encode(), etag=row.etag))
+        etag = row.etag if kind in ("d1", "d2") else None
+        reply = yield from Put(Write(key, json.dumps(value).encode(), etag=etag))
         kinds = {"OK": "ok", "UNAVAILABLE": "info"}
         yield from _report(self.name, kinds.get(reply.code, "fail"), seen)
 
@@ -184,11 +186,17 @@ class Judge:
     What must hold at every end, once somebody has settled the keys.
 
     Writes landed whole or not at all and once for each operation; what was reported is true; some serial order of what
-    took effect explains every read that was answered and the final values.
+    took effect explains every read that was answered and the final values; and whoever came next could settle the keys.
+
+    On *loose* keys plain writers write between the prepare of a transaction and its decision, which no protocol can
+    prevent: there a transaction's own write may be lost, and nothing else.
     """
 
-    def __init__(self, programs: tuple[Program, ...], keys: tuple[str, ...]) -> None:
+    def __init__(
+        self, programs: tuple[Program, ...], keys: tuple[str, ...], loose: tuple[str, ...] = ()
+    ) -> None:
         self.programs, self.keys = programs, keys
+        self.strict = tuple(key for key in keys if key not in loose)
         self.known: dict[Any, list[str]] = {}
 
     def __call__(self, end: End) -> list[str]:
@@ -196,7 +204,10 @@ class Judge:
         for reports in end.reports:
             for event in reports:
                 heard[event.fields["name"]] = (event.fields["kind"], event.fields["result"])
-        final, _ = alone(audit(self.keys), end.rows)
+        try:
+            final, _ = alone(audit(self.keys), end.rows)
+        except StateError as error:
+            return [f"whoever comes next cannot go on: {error}"]
         mark = (tuple(final.items()), repr(sorted(heard.items())))
         if mark not in self.known:
             self.known[mark] = [
@@ -210,11 +221,12 @@ class Judge:
         for program in self.programs:
             if program.kind == "void":
                 continue
-            landed = [key for key in program.appends if program.mark in final[key]]
+            own = self._own(program)
+            landed = [key for key in own if program.mark in final[key]]
             kind, _ = heard.get(program.name, ("info", None))
             if any(final[key].count(program.mark) > 1 for key in program.appends):
                 found.append(f"{program.mark} applied twice")
-            if landed not in ([], list(program.appends)):
+            if landed not in ([], list(own)):
                 found.append(f"{program.name} landed on {landed} only")
             if kind == "ok" and not any(self._landed(other, final) for other in self._same(program)):
                 found.append(f"{program.name} was acknowledged and is not there")
@@ -247,8 +259,13 @@ class Judge:
             return [program]
         return [other for other in self.programs if other.op_id == program.op_id and other.kind != "void"]
 
+    def _own(self, program: Program) -> tuple[str, ...]:
+        """The keys whose final value must show what a program wrote."""
+        keys = self.strict if program.kind == "transact" else self.keys
+        return tuple(key for key in program.appends if key in keys)
+
     def _landed(self, program: Program, final: Lists) -> bool:
-        return all(program.mark in final[key] for key in program.appends)
+        return all(program.mark in final[key] for key in self._own(program))
 
     def _serial(self, heard: dict[str, tuple[str, Any]], final: Lists, took: list[Program]) -> list[str]:
         # Of attempts of one operation whichever was answered tells what was read.
@@ -259,20 +276,38 @@ class Judge:
                 reads.setdefault(program.mark, result)
         for order in itertools.permutations(took):
             lists: Lists = dict.fromkeys(self.keys, ())
-            if (
-                all(_explains(program, lists, reads.get(program.mark)) for program in order)
-                and lists == final
-            ):
+            explained = all(self._explains(program, lists, reads.get(program.mark)) for program in order)
+            if explained and all(lists[key] == final[key] for key in self.strict):
                 return []
         return ["no serial order explains it"]
 
+    def _explains(self, program: Program, lists: Lists, reads: Any) -> bool:
+        """Whether a program may come next in the order; its writes are made in *lists*."""
+        if reads is not None and any(
+            tuple(seen) != lists[key] for key, seen in reads.items() if key in self.strict
+        ):
+            return False
+        for key in program.appends:
+            lists[key] = () if program.kind == "remove" else (*lists[key], program.mark)
+        return True
 
-def _explains(program: Program, lists: Lists, reads: Any) -> bool:
-    if reads is not None and any(tuple(seen) != lists[key] for key, seen in reads.items()):
-        return False
-    for key in program.appends:
-        lists[key] = (*lists[key], program.mark)
-    return True
+
+class Erased(Judge):
+    """
+    The judge where a program removes a key: what was written there leaves no trace.
+
+    Whatever was acknowledged took effect, what failed did not, what is unclear may have.
+    """
+
+    def _problems(self, heard: dict[str, tuple[str, Any]], final: Lists) -> list[str]:
+        kinds = {program.name: heard.get(program.name, ("info", None))[0] for program in self.programs}
+        sure = [program for program in self.programs if kinds[program.name] == "ok"]
+        open_ = [program for program in self.programs if kinds[program.name] == "info"]
+        for count in range(len(open_) + 1):
+            for some in itertools.combinations(open_, count):
+                if not self._serial(heard, final, [*sure, *some]):
+                    return []
+        return ["no serial order of what may have taken effect explains it"]
 
 
 def explore(
@@ -282,8 +317,12 @@ def explore(
     absent: bool = False,
     faults: int,
     crashes: int,
-) -> Any:
-    """All states of these programs."""
+    loose: tuple[str, ...] = (),
+    deleted: bool = False,
+) -> Explored:
+    """All states of these programs; *deleted* where rows can go for real."""
     starts: dict[str, Callable[[], Steps[Any]]] = {program.name: program.steps for program in programs}
-    explorer = Explorer(starts, () if absent else rows_of(keys), faults=faults, crashes=crashes)
-    return explorer.explore(Judge(programs, keys))
+    rows = () if absent else rows_of(keys)
+    explorer = Explorer(starts, rows, faults=faults, crashes=crashes, deleted=deleted)
+    erased = any(program.kind == "remove" for program in programs)
+    return explorer.explore((Erased if erased else Judge)(programs, keys, loose))
