@@ -181,6 +181,15 @@ def rows_of(keys: tuple[str, ...]) -> Rows:
     return tuple((key, b'{"l":[]}', 1) for key in sorted(keys))
 
 
+def stamped_rows(keys: tuple[str, ...]) -> Rows:
+    """Keys as the toolkit made them."""
+    rows: Rows = ()
+    for key in keys:
+        writer = once(site_of("maker", "intents"), job("create", key, value={"l": []}), key=key)
+        _, rows = alone(writer.run(), rows)
+    return rows
+
+
 class Judge:
     """
     What must hold at every end, once somebody has settled the keys.
@@ -318,11 +327,12 @@ def explore(
     faults: int,
     crashes: int,
     loose: tuple[str, ...] = (),
+    stamped: bool = False,
     deleted: bool = False,
 ) -> Explored:
-    """All states of these programs; *deleted* where rows can go for real."""
+    """All states of these programs on keys that a plain writer or the toolkit made; rows can be deleted for real."""
     starts: dict[str, Callable[[], Steps[Any]]] = {program.name: program.steps for program in programs}
-    rows = () if absent else rows_of(keys)
+    rows = () if absent else stamped_rows(keys) if stamped else rows_of(keys)
     explorer = Explorer(starts, rows, faults=faults, crashes=crashes, deleted=deleted)
     erased = any(program.kind == "remove" for program in programs)
     return explorer.explore((Erased if erased else Judge)(programs, keys, loose))
