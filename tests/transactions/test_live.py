@@ -23,6 +23,7 @@ import pytest
 from tests.conftest import LiveStore
 from tests.faults.crew import line
 from tests.transactions.crew import Crew, Worker
+from tests.transactions.worker import move
 from toolkit import RetryPolicy, StateStore
 from toolkit.core.model import Row, Write
 from toolkit.dapr.address import Token, address_of
@@ -181,6 +182,43 @@ def test_bank(store_of: LiveStore, proxy: FaultProxy, capsys: pytest.CaptureFixt
     assert writable < 1.0 + 5.0
     assert told["moved"] > 50, "this run is void: hardly any transfer was made"
     check_fired(proxy, 3)
+
+
+def test_keys_of_the_dead_are_writable_again(store_of: LiveStore, capsys: pytest.CaptureFixture[str]) -> None:
+    """One process is killed at each point of a commit; its keys take updates and transactions within lease + 5 s."""
+    lease = 3.0
+    native = store_of.name != "redis"
+    path = ("commit.prep", "commit.dec", "finish") if native else ("commit.multi", "commit.applied")
+    kills = [point for point in KILLS if not point.startswith(path)]
+    pairs = {point: names(2) for point in kills}
+    with opened(store_of) as store:
+        for key in [key for pair in pairs.values() for key in pair]:
+            store.set(key, {"n": 100})
+    jobs = [bank_job(store_of, store_of.address, pairs[point], 0, 1) | {"lease": lease} for point in kills]
+    with Crew(*[Worker(job, f"{point}=kill") for point, job in zip(kills, jobs, strict=True)]) as crew:
+        assert {worker.process.wait(60) for worker in crew.workers} == {-9}
+    took: dict[str, float] = {}
+
+    def write(point: str) -> None:
+        started = time.monotonic()
+        for key in pairs[point]:
+            store.update(key, lambda value: value)
+        store.transact(move, *pairs[point], 1)
+        took[point] = time.monotonic() - started
+
+    with opened(store_of, lease=lease) as store:
+        threads = [Thread(target=write, args=(point,)) for point in kills]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seen = store.snapshot([key for pair in pairs.values() for key in pair])
+    shown = ", ".join(f"{point} {seconds:.1f} s" for point, seconds in took.items())
+    say(capsys, f"{store_of.name:>14}: writable again after {shown}")
+    assert set(took) == set(kills)
+    assert max(took.values()) < lease + 5.0
+    for one, other in pairs.values():
+        assert seen[one]["n"] + seen[other]["n"] == 200
 
 
 def test_half_a_transaction_on_plain_dapr(live_named: Callable[[str], LiveStore]) -> None:
