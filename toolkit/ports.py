@@ -9,14 +9,14 @@ or a network does. ``toolkit.dapr`` talks to a sidecar, ``toolkit.testing.Memory
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from toolkit.core.model import Reply, Row, Write
 
 
-@dataclass(frozen=True, slots=True)
-class Component:
+class Component(msgspec.Struct, frozen=True):
     """
     What the sidecar says of a component: its name, type, version and claimed capabilities.
     """

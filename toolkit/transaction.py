@@ -8,8 +8,9 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overload
+
+import msgspec
 
 from toolkit._base import in_body
 from toolkit._calls import Calls
@@ -177,8 +178,7 @@ class AsyncTransaction(BaseTransaction):
         return default if value is ABSENT else value
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """
     What a call or a decoration says about how to run a body; ``None`` for unsaid.
     """

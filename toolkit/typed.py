@@ -9,7 +9,6 @@ class: whatever an instance does not give back of what it was made from is not i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
 from toolkit._checks import check_change, check_etag, name_of
@@ -26,8 +25,7 @@ D = TypeVar("D")
 _EMPTY: Final[dict[str, Any]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class TypedEntry(Entry, Generic[T]):
+class TypedEntry(Entry, Generic[T], frozen=True):
     """
     An ``Entry`` whose value is an instance of the class; ``None`` when the key is missing.
     """

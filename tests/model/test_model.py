@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
+import msgspec.structs
 import pytest
 
 from tests.model.programs import Program, explore
@@ -109,7 +110,7 @@ def mismatch_is_abort(patch: pytest.MonkeyPatch) -> None:
 
     def never(site: Any, key: str, deadline: float) -> Any:
         record = yield from original(site, key, deadline)
-        return replace(record, committed="", void=True)
+        return msgspec.structs.replace(record, committed="", void=True)
 
     patch.setattr(commit, "read_record", never)
 

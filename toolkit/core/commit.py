@@ -17,10 +17,11 @@ the same record. Each of these steps was checked by model (``docs/adr/0010-inten
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
+import msgspec
 import msgspec.structs
+from msgspec.structs import replace
 
 from toolkit.core.compose import (
     MESSAGE_LIMIT,
@@ -52,8 +53,7 @@ _PUSHES: Final = 3
 _RESENDS: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """
     What a commit does to one key.
 
@@ -72,8 +72,7 @@ class Part:
     version: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """
     One attempt to commit: its parts in key order, its id, and the record of its operation id, if any.
     """
@@ -101,8 +100,7 @@ class Ending(enum.Enum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """
     The end of an attempt.
 

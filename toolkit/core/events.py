@@ -7,8 +7,9 @@ knows; the log adds who and when.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeAlias
+
+import msgspec
 
 EventName: TypeAlias = Literal[
     "occ.conflict", "occ.committed", "occ.gave_up", "occ.outcome_unknown", "occ.access_denied", "occ.warning"
@@ -19,8 +20,7 @@ CAUSES: Final = ("etag_mismatch", "transaction_abort", "exists", "lock_busy", "u
 REASONS: Final = ("attempts", "deadline", "cancelled", "error")
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """
     One thing worth telling; ``fields`` are flat, snake_case and never hold a value or a token.
     """

@@ -8,9 +8,9 @@ nothing but the stamp.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+import msgspec
 from msgspec.structs import replace
 
 from toolkit.core.compose import Content, successor
@@ -23,8 +23,7 @@ IntentKind: TypeAlias = Literal["put", "delete", "lock"]
 _KINDS: Final = ("put", "delete", "lock")
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(msgspec.Struct, frozen=True):
     """
     What one attempt of a transaction means to do to one key.
 

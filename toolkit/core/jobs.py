@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+import msgspec
 import msgspec.structs
 
 from toolkit.core.model import ABSENT, CLEAR, DELETE, KEEP, TTL, UNCHANGED, Absent, ETag, Marker
@@ -40,8 +40,7 @@ class _NoDefault:
 NO_DEFAULT: Final = _NoDefault()
 
 
-@dataclass(slots=True, eq=False)
-class Job:
+class Job(msgspec.Struct, eq=False):
     """
     One call on one key, with room for its answer.
 
@@ -134,8 +133,7 @@ class Batch(msgspec.Struct, frozen=True):
     firm: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(msgspec.Struct, frozen=True):
     """
     What of the store's profile and the store object's settings bears on applying a job.
     """

@@ -5,7 +5,6 @@ The nouns: versions, entries, rows, writes, replies, and the markers that stand 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -48,8 +47,7 @@ TTL: TypeAlias = float | Literal[Marker.KEEP, Marker.CLEAR]
 _ETAG_SAFE: Final = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_.~@%")
 
 
-@dataclass(frozen=True, slots=True)
-class ETag:
+class ETag(msgspec.Struct, frozen=True):
     """
     The version of a value: equal exactly when the value has not changed since.
 
@@ -83,8 +81,7 @@ class ETag:
         return cls(bare)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """
     A value and the version it had at one moment; ``etag`` is ``ABSENT`` and ``value`` is None when the key is missing.
     """

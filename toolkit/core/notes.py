@@ -5,8 +5,9 @@ What the log is told: the fields of each event, built only when somebody listens
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from toolkit.core.intents import intent_of
 from toolkit.core.jobs import Job
@@ -18,8 +19,7 @@ from toolkit.core.stamp import ABSENT_INCARNATION, WriteId
 from toolkit.core.steps import Instant
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(msgspec.Struct):
     """
     The times of the attempt under way and the sums over those that were lost; seconds.
     """

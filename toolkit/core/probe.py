@@ -4,8 +4,9 @@ Which way a store's transactions go, and the proof of its own before it is trust
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
+
+import msgspec
 
 from toolkit.core.model import Reply, Row, Write
 from toolkit.core.records import PROBE_PREFIX
@@ -21,8 +22,7 @@ _SCRATCH_LIFE: Final = 60
 _TRIES: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """
     What a probe found: an empty reason means that the store keeps its word.
 

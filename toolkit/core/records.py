@@ -10,10 +10,10 @@ names is finished (rule R6).
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from toolkit.core.model import Row
 from toolkit.core.value import encode
@@ -60,8 +60,7 @@ def op_key(op_id: str) -> str:
     return OP_PREFIX + hashlib.blake2b(op_id.encode(), digest_size=16).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """
     One decision, as read.
 
@@ -87,7 +86,7 @@ class Record:
     result: Any = None
     error: tuple[str, str] | None = None
     done: bool = False
-    at: float = field(default=0.0, compare=False)
+    at: float = 0.0
 
     def decides(self, tx: str) -> bool | None:
         """

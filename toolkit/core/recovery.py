@@ -8,10 +8,11 @@ age only say when it is polite.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
 import msgspec.structs
+from msgspec.structs import replace
 
 from toolkit.core.compose import Content, body, conditional, garbage_ttl, successor
 from toolkit.core.intents import Intent, effective, finished, intent_of
@@ -29,8 +30,7 @@ _FINISH_TRIES: Final = 4
 _LOOK_AGAIN: Final = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class Age:
+class Age(msgspec.Struct, frozen=True):
     """
     Who goes first when two transactions want one key: the older, by first start and then by name (wound-wait).
     """

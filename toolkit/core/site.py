@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal
+
+import msgspec
 
 from toolkit.core.events import Event, EventName
 from toolkit.core.jobs import Rules
@@ -33,8 +34,7 @@ _SHOWN: Final = 200
 _REMEMBERED: Final = 4096
 
 
-@dataclass(slots=True)
-class Writer:
+class Writer(msgspec.Struct):
     """
     One identity of this process towards the store, used by one run at a time: a random 64-bit name and a counter.
     """
@@ -98,8 +98,7 @@ class Decisions:
             self._known.pop(next(iter(self._known)), None)
 
 
-@dataclass(slots=True)
-class RoundTrip:
+class RoundTrip(msgspec.Struct):
     """
     The measured time of one call, smoothed; in seconds.
     """
@@ -110,8 +109,7 @@ class RoundTrip:
         self.seconds += _SMOOTHING * (sample - self.seconds)
 
 
-@dataclass(slots=True)
-class Site:
+class Site(msgspec.Struct):
     """
     The surroundings of a protocol run; shared by all calls of one store object.
 
@@ -131,8 +129,8 @@ class Site:
     lease: float = 3.0
     accept_unverified: bool = False
     path: Literal["native", "intents"] | None = None
-    decisions: Decisions = field(default_factory=Decisions)
-    round_trip: RoundTrip = field(default_factory=RoundTrip)
+    decisions: Decisions = msgspec.field(default_factory=Decisions)
+    round_trip: RoundTrip = msgspec.field(default_factory=RoundTrip)
 
     def judge_reply(self, call: Call, reply: Reply, *keys: str) -> Verdict:
         return classify(self.profile, call, reply.code, reply.text, keys)

@@ -8,8 +8,9 @@ driver, a scripted test, an interleaving and the simulator.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
+
+import msgspec
 
 from toolkit.core.events import Event
 from toolkit.core.model import Reply, Row, Write
@@ -36,8 +37,7 @@ class Step(Generic[R_co]):
 Steps: TypeAlias = Generator[Step[Any], Any, R]
 
 
-@dataclass(frozen=True, slots=True)
-class Get(Step[Row | Reply]):
+class Get(Step[Row | Reply], msgspec.Struct, frozen=True):
     """
     Read one key; a ``Reply`` is a failure.
     """
@@ -47,8 +47,7 @@ class Get(Step[Row | Reply]):
     strong: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class GetAll(Step["tuple[Row | Reply, ...]"]):
+class GetAll(Step["tuple[Row | Reply, ...]"], msgspec.Struct, frozen=True):
     """
     Read several keys by parallel single reads, or by one bulk read; answers in the order of the keys.
 
@@ -62,8 +61,7 @@ class GetAll(Step["tuple[Row | Reply, ...]"]):
     bulk: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Put(Step[Reply]):
+class Put(Step[Reply], msgspec.Struct, frozen=True):
     """
     Send one write.
     """
@@ -72,8 +70,7 @@ class Put(Step[Reply]):
     timeout: float = RPC_TIMEOUT
 
 
-@dataclass(frozen=True, slots=True)
-class PutAll(Step["tuple[Reply, ...]"]):
+class PutAll(Step["tuple[Reply, ...]"], msgspec.Struct, frozen=True):
     """
     Send several writes as parallel single calls, each with its own reply; not atomic.
     """
@@ -82,8 +79,7 @@ class PutAll(Step["tuple[Reply, ...]"]):
     timeout: float = RPC_TIMEOUT
 
 
-@dataclass(frozen=True, slots=True)
-class Multi(Step[Reply]):
+class Multi(Step[Reply], msgspec.Struct, frozen=True):
     """
     Send several writes as one transaction of the store.
     """
@@ -92,8 +88,7 @@ class Multi(Step[Reply]):
     timeout: float = RPC_TIMEOUT
 
 
-@dataclass(frozen=True, slots=True)
-class Pause(Step[None]):
+class Pause(Step[None], msgspec.Struct, frozen=True):
     """
     Wait for some seconds.
     """
@@ -110,22 +105,19 @@ class Instant(NamedTuple):
     mono: float
 
 
-@dataclass(frozen=True, slots=True)
-class Now(Step[Instant]):
+class Now(Step[Instant], msgspec.Struct, frozen=True):
     """
     Look at the clocks.
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Chance(Step[float]):
+class Chance(Step[float], msgspec.Struct, frozen=True):
     """
     Draw a number in [0, 1).
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Note(Step[None]):
+class Note(Step[None], msgspec.Struct, frozen=True):
     """
     Report an event.
     """

@@ -14,8 +14,10 @@ recorded result. Attempts of one transaction are never under way at once: the ne
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 from toolkit.core.commit import (
     Ended,
@@ -64,8 +66,7 @@ RESULT_LIMIT = 64 * 1024
 _FINISH_TIME = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """
     How a transaction is to be run.
 
@@ -84,8 +85,7 @@ class Options:
     record_errors: tuple[type[BaseException], ...] = ()
 
 
-@dataclass(slots=True)
-class Buffered:
+class Buffered(msgspec.Struct):
     """
     A pending write.
     """
@@ -95,18 +95,17 @@ class Buffered:
     must_be_new: bool = False
 
 
-@dataclass(slots=True)
-class Buffer:
+class Buffer(msgspec.Struct):
     """
     What one attempt of the body has read and means to write; a savepoint is a copy of the second half.
     """
 
-    reads: dict[str, Seen] = field(default_factory=dict[str, Seen])
-    shown: dict[str, tuple[Seen, str]] = field(default_factory=dict[str, tuple[Seen, str]])
-    peeked: dict[str, Seen] = field(default_factory=dict[str, Seen])
-    writes: dict[str, Buffered] = field(default_factory=dict[str, Buffered])
-    guards: set[str] = field(default_factory=set[str])
-    after: list[Callable[[], Any]] = field(default_factory=list[Callable[[], Any]])
+    reads: dict[str, Seen] = msgspec.field(default_factory=dict[str, Seen])
+    shown: dict[str, tuple[Seen, str]] = msgspec.field(default_factory=dict[str, tuple[Seen, str]])
+    peeked: dict[str, Seen] = msgspec.field(default_factory=dict[str, Seen])
+    writes: dict[str, Buffered] = msgspec.field(default_factory=dict[str, Buffered])
+    guards: set[str] = msgspec.field(default_factory=set[str])
+    after: list[Callable[[], Any]] = msgspec.field(default_factory=list[Callable[[], Any]])
 
     def save(self) -> tuple[dict[str, Buffered], set[str], list[Callable[[], Any]]]:
         return dict(self.writes), set(self.guards), list(self.after)
@@ -115,8 +114,7 @@ class Buffer:
         self.writes, self.guards, self.after = saved
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True):
     """
     The transaction is over: its result, or an error of the body that its reads justify.
     """

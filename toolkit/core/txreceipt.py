@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from toolkit.core.model import Outcome
 from toolkit.core.records import OP_PREFIX, op_key
@@ -25,8 +25,7 @@ PREFIX: Final = "occ1t."
 _SURE: Final = 0.9
 
 
-@dataclass(frozen=True, slots=True)
-class TxReceipt:
+class TxReceipt(msgspec.Struct, frozen=True):
     """
     Names one attempt of one transaction; holds no values.
     """

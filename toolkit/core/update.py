@@ -9,8 +9,9 @@ survive an attempt; every decision is made by ``jobs.apply``, ``judge.judge`` an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from toolkit.core.compose import conditional, garbage_ttl, limit_of, payload
 from toolkit.core.intents import intent_of
@@ -40,8 +41,7 @@ Take: TypeAlias = Callable[[], Sequence[Job]]
 _EXPIRY_MARGIN: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Flight:
+class Flight(msgspec.Struct, frozen=True):
     """
     What is under way: enough to hand a receipt to a caller that cannot wait for its end.
     """
