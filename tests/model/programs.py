@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.core.support import job, once, result_of
-from tests.model.explorer import End, Explored, Explorer, Rows, alone
+from tests.model.explorer import End, Explored, Explorer
+from tests.model.network import Rows, alone
 from toolkit.core.events import Event
 from toolkit.core.jobs import Rules
 from toolkit.core.model import ABSENT, CLEAR, DELETE, Outcome, Row, Write
