@@ -5,6 +5,7 @@ How a transaction commits: the path, its round trips, what is logged, what is le
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -412,6 +413,21 @@ def test_write_skew_on_absence(profile: str) -> None:
             thread.join()
         with StateStore("s", port=port) as store:
             assert len(store.snapshot("ab")) == 1
+
+
+@pytest.mark.parametrize("path", ["native", "intents"])
+def test_an_expired_row_that_lingers(path: str) -> None:
+    """Where a row of a plain writer has expired and still refuses a create, a transaction sweeps it and goes on."""
+    passed = 0.0
+    port = MemoryStore("mysql", clock=lambda: time.time() + passed)
+    assert port.put(Write("a", b'{"n":7}', ttl=1), timeout=1).ok
+    passed = 2.0
+    assert port.get("a", strong=True, timeout=1).missing
+    assert not port.put(Write("a", b'{"n":8}', first_write=True), timeout=1).ok
+    with StateStore("s", port=port) as store:
+        store._live().path = path
+        store.transact(move)
+        assert dict(store.snapshot("ab")) == {"a": {"n": 1}, "b": {"n": 1}}
 
 
 def test_a_stuck_lease_of_a_clock_that_is_ahead() -> None:

@@ -385,6 +385,26 @@ def test_a_set(store_of: LiveStore, proxy: FaultProxy) -> None:
 # -- a component that encrypts -----------------------------------------------------------------------------------------
 
 
+def test_an_expired_row_that_lingers(live_named: Callable[[str], LiveStore]) -> None:
+    """On MariaDB a plain writer's expired row reads as missing and refuses a create: a transaction sweeps it."""
+    live = live_named("mysql")
+    port = raw(live)
+    one, other = names(2)
+    assert port.put(Write(one, b'{"n":1}', ttl=1), timeout=5).ok
+    patience = time.monotonic() + 30
+    while not row(port, one).missing:
+        assert time.monotonic() < patience
+    port.close()
+
+    def both(tx: Any) -> None:
+        for key in (one, other):
+            tx.put(key, {"n": 2})
+
+    with opened(live) as store:
+        store.transact(both)
+        assert dict(store.snapshot([one, other])) == {one: {"n": 2}, other: {"n": 2}}
+
+
 def test_an_encrypted_component(daprd: Callable[..., Sidecar], tmp_path: Path) -> None:
     """Its own transactions do not keep what they are given; the probe sees it, and intents do it."""
     secrets = tmp_path / "secrets.json"

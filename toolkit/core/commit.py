@@ -39,10 +39,11 @@ from toolkit.core.model import ABSENT, Reply, Row, Write
 from toolkit.core.records import Record, commit, tx_key
 from toolkit.core.recovery import Age, clear, decide_abort, read_record, record_write, status_of
 from toolkit.core.seen import Seen, see
-from toolkit.core.settle import Sent, Settled, backoff, fence, settle
+from toolkit.core.settle import Sent, Settled, backoff, fence, fence_write, settle
 from toolkit.core.site import Site, refusal, rpc_timeout
 from toolkit.core.stamp import Stamp, WriteId
 from toolkit.core.steps import GetAll, Multi, Now, Pause, Put, PutAll, Steps
+from toolkit.core.sweep import Ghost
 from toolkit.core.value import encode
 from toolkit.errors import StateError, TooManyOperationsError, ValueTooLargeError
 from toolkit.stores import Call, Verdict
@@ -216,6 +217,8 @@ def commit_native(site: Site, plan: Plan) -> Steps[Ended]:
             raise refusal(site.store, keys[0], reply, sum(len(write.data or b"") for write in writes))
         refused = verdict is Verdict.CONFLICT and not site.profile.resends and tries == 0
         ended = yield from _look_native(site, plan, reply, refused=refused)
+        if ended is None and verdict is Verdict.CONFLICT and site.profile.ghosts:
+            ended = yield from _lay_stubs(site, plan, reply)
         if ended is not None:
             return ended
         tries += 1
@@ -277,6 +280,27 @@ def _look_native(site: Site, plan: Plan, reply: Reply, *, refused: bool) -> Step
     if unknowable and not pending and plan.parts:
         return Ended(Ending.UNKNOWN, reply, base=plan.parts[0])
     return None
+
+
+def _lay_stubs(site: Site, plan: Plan, reply: Reply) -> Steps[Ended | None]:
+    """
+    The transaction was refused though every key is as it was read: an expired row stands where one seems absent.
+
+    A stub on each such key sweeps it, and makes sure that this attempt, which is to create the key, never lands: the
+    next one writes over the stubs.
+    """
+    laid: Part | None = None
+    for part in plan.parts:
+        if not part.seen.row.missing:
+            continue
+        now = yield from Now()
+        mark = site.writers.fresh().next_id()
+        write = fence_write(site, part.seen, mark, now.wall)
+        stub = Sent(part.seen, write, mark, plan.deadline, site.policy.deadline)
+        first = yield from Put(write, rpc_timeout(plan.deadline, now.mono))
+        settled = yield from settle(site, stub, first)
+        laid = part if settled.fate is Fate.LANDED else laid
+    return None if laid is None else Ended(Ending.FAILED, reply, None, laid)
 
 
 def _fence_native(site: Site, plan: Plan, reply: Reply) -> Steps[Ended]:
@@ -356,8 +380,12 @@ def _prepare(site: Site, plan: Plan, record_key: str) -> Steps[Ended | None]:
     return None
 
 
+def _call_of(part: Part) -> Call:
+    return Call.CREATE if part.seen.row.missing else Call.CAS
+
+
 def _clean(site: Site, part: Part, reply: Reply) -> bool:
-    call = Call.CREATE if part.seen.row.missing else Call.CAS
+    call = _call_of(part)
     verdict = site.judge_reply(call, reply, part.key)
     if verdict is Verdict.INVALID:
         raise refusal(site.store, part.key, reply)
@@ -392,7 +420,7 @@ def _look(
     """
     again: list[Part] = []
     for part, write, first in unclear:
-        reply = first
+        reply, ghost = first, Ghost(site, part.key, _call_of(part))
         for attempt in range(_RESENDS):
             now = yield from Now()
             (answer,) = yield from GetAll((part.key,), rpc_timeout(plan.deadline, now.mono))
@@ -412,6 +440,8 @@ def _look(
                 return Ended(Ending.FAILED, reply, None, part), ()
             if attempt:
                 yield from Pause((yield from backoff(attempt)))
+            verdict = site.judge_reply(_call_of(part), reply, part.key)
+            yield from ghost.refused(verdict, rpc_timeout(plan.deadline, now.mono))
             reply = yield from Put(write, rpc_timeout(plan.deadline, now.mono))
             if _clean(site, part, reply):
                 break
