@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from toolkit.core.commit import version_of
 from toolkit.core.model import Reply
+from toolkit.core.plan import version_of
 from toolkit.core.recovery import peek
 from toolkit.core.seen import Seen, see
 from toolkit.core.settle import backoff, read

@@ -19,24 +19,15 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from toolkit.core.commit import (
-    Ended,
-    Ending,
-    Part,
-    Path,
-    Plan,
-    commit_intents,
-    commit_native,
-    commit_single,
-    undone,
-    version_of,
-)
+from toolkit.core.commit import commit_intents, undone
 from toolkit.core.events import Event
 from toolkit.core.intents import intent_of
 from toolkit.core.jobs import check_value
 from toolkit.core.judge import Base, Receipt
 from toolkit.core.model import ABSENT, CLEAR, KEEP, TTL, Reply
+from toolkit.core.native import commit_native, commit_single
 from toolkit.core.notes import tx_committed_fields, tx_conflict_fields, tx_gave_up_fields, tx_unknown_fields
+from toolkit.core.plan import Ended, Ending, Part, Path, Plan, version_of
 from toolkit.core.probe import choose_path
 from toolkit.core.reading import visible
 from toolkit.core.records import Record, op_key, tx_key
