@@ -24,32 +24,39 @@ if TYPE_CHECKING:
         SafeActor,
         host_actors,
     )
+    from workflows.bodies import AsyncEffectTransaction, Effect, EffectTransaction, KitWorkflow
     from workflows.effects import Escalation, call_effect, effect_task
-    from workflows.errors import EffectTimeoutError, EffectVoidedError
+    from workflows.errors import EffectTimeoutError, EffectVoidedError, SagaAbortedError
     from workflows.events import raise_event, wait_event
-    from workflows.kit import AsyncEffectTransaction, Effect, EffectTransaction, KitWorkflow, WorkflowKit
+    from workflows.kit import WorkflowKit
     from workflows.logging import workflow_logger
+    from workflows.repair import resume_saga, saga_record
+    from workflows.saga import Saga
     from workflows.starts import StartResult, start_once
 
 _HOMES = {
     "ActorFencedError": "actors",
     "ActorMethodError": "actors",
-    "AsyncEffectTransaction": "kit",
-    "Effect": "kit",
+    "AsyncEffectTransaction": "bodies",
+    "Effect": "bodies",
     "EffectTimeoutError": "errors",
-    "EffectTransaction": "kit",
+    "EffectTransaction": "bodies",
     "EffectVoidedError": "errors",
     "Escalation": "effects",
     "FencedActor": "actors",
     "GrpcActorProxyFactory": "actors",
-    "KitWorkflow": "kit",
+    "KitWorkflow": "bodies",
     "SafeActor": "actors",
+    "Saga": "saga",
+    "SagaAbortedError": "errors",
     "StartResult": "starts",
     "WorkflowKit": "kit",
     "call_effect": "effects",
     "effect_task": "effects",
     "host_actors": "actors",
     "raise_event": "events",
+    "resume_saga": "repair",
+    "saga_record": "repair",
     "start_once": "starts",
     "wait_event": "events",
     "workflow_logger": "logging",
@@ -68,12 +75,16 @@ __all__ = [
     "GrpcActorProxyFactory",
     "KitWorkflow",
     "SafeActor",
+    "Saga",
+    "SagaAbortedError",
     "StartResult",
     "WorkflowKit",
     "call_effect",
     "effect_task",
     "host_actors",
     "raise_event",
+    "resume_saga",
+    "saga_record",
     "start_once",
     "wait_event",
     "workflow_logger",

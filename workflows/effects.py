@@ -17,7 +17,7 @@ from workflows.errors import EffectTimeoutError, EffectVoidedError
 from workflows.ports import Context
 
 if TYPE_CHECKING:
-    from workflows.kit import Effect
+    from workflows.bodies import Effect
 
 # By class name, as the engine hands them over: a later attempt under the same op is safe and may fare better.
 RETRIED: Final = frozenset(

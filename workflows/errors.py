@@ -4,6 +4,8 @@ What can go wrong with effects, beside what can go wrong with a store; all are `
 
 from __future__ import annotations
 
+from typing import Any
+
 from toolkit.errors import OperationVoidedError, StateError
 
 
@@ -26,3 +28,16 @@ class EffectTimeoutError(StateError):
     def __init__(self, message: str, *, op: str = "") -> None:
         super().__init__(message)
         self.op = op
+
+
+class SagaAbortedError(StateError):
+    """
+    A step of a saga failed before its pivot; what had taken effect was undone.
+
+    Attributes:
+        report: What became of every step; see ``Saga.report``.
+    """
+
+    def __init__(self, message: str, *, report: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.report = report or {}

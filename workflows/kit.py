@@ -5,174 +5,22 @@ Effects and workflows on a Dapr workflow runtime: what registers them, runs them
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from toolkit.core.policy import RetryPolicy
-from toolkit.errors import OperationVoidedError, SidecarUnavailableError
+from toolkit.errors import SidecarUnavailableError
 from toolkit.facade import Dapr
-from toolkit.log import bind
-from toolkit.store import AsyncStateStore, StateStore
-from toolkit.transaction import AsyncTransaction, Transaction, transactional
-from workflows._payload import Delivery, delivery_of, reader_of
+from toolkit.store import StateStore
+from workflows._builtin import register_builtins
+from workflows._payload import delivery_of, reader_of
 from workflows._stores import Stores
-from workflows.effects import RETRIED, NonRetryableError
-from workflows.errors import EffectVoidedError
-from workflows.logging import default_logger
+from workflows.bodies import IN_ACTIVITY, Effect, KitWorkflow
 from workflows.ports import Runtime
 
 R = TypeVar("R")
-
-# A short conflict is over in milliseconds; a long one must not hold a worker's thread: it goes on as a durable timer.
-IN_ACTIVITY: Final = RetryPolicy(attempts=8, deadline=5.0)
-
-
-class EffectTransaction(Transaction):
-    """
-    The ``tx`` of an effect: a transaction that knows what it is run for.
-
-    Attributes:
-        op: The operation id, to pass on as the idempotency key of a remote call.
-        workflow_id: The workflow instance.
-        attempt: The durable attempt, from 1.
-        log: A structlog logger that carries these.
-    """
-
-    def __init__(self, tx: Transaction, effect: str, delivery: Delivery) -> None:
-        # Another view of the same run: buffered writes and reads are shared.
-        self.__dict__.update(vars(tx))
-        self.workflow_id, self.attempt = delivery.workflow_id, delivery.attempt
-        self.log = _logger(effect, delivery)
-
-    def end(self) -> None:
-        """
-        Refuse use from now on; the body is over.
-        """
-        self._over = True
-
-
-class AsyncEffectTransaction(AsyncTransaction):
-    """
-    ``EffectTransaction`` for effects that are ``async def``.
-    """
-
-    def __init__(self, tx: AsyncTransaction, effect: str, delivery: Delivery) -> None:
-        self.__dict__.update(vars(tx))
-        self.workflow_id, self.attempt = delivery.workflow_id, delivery.attempt
-        self.log = _logger(effect, delivery)
-
-    def end(self) -> None:
-        """
-        Refuse use from now on; the body is over.
-        """
-        self._over = True
-
-
-def _logger(effect: str, delivery: Delivery) -> Any:
-    return default_logger().bind(
-        effect=effect, workflow_id=delivery.workflow_id, op=delivery.op, attempt=delivery.attempt
-    )
-
-
-class Effect(Generic[R]):
-    """
-    A function of ``tx`` registered as an activity; what ``@kit.effect`` makes of it.
-
-    Called with a ``tx`` it runs as part of that transaction, as any function does.
-    """
-
-    def __init__(
-        self,
-        fn: Callable[..., R],
-        name: str,
-        record_errors: tuple[type[BaseException], ...],
-        retry: RetryPolicy,
-    ) -> None:
-        self.fn, self.name, self.record_errors, self.retry = fn, name, record_errors, retry
-        self.is_async = inspect.iscoroutinefunction(fn)
-        self._arguments = reader_of(fn)
-        functools.update_wrapper(self, fn)
-        # What ctx.call_activity(effect) looks at.
-        self.__dict__["_dapr_alternate_name"] = name
-
-    def __repr__(self) -> str:
-        return f"<effect {self.name!r}>"
-
-    def __call__(self, tx: Any, *args: Any, **kwargs: Any) -> R:
-        return self.fn(tx, *args, **kwargs)
-
-    def apply(self, store: StateStore, delivery: Delivery) -> Any:
-        """
-        Apply one delivery, unless it was applied before.
-        """
-
-        def body(tx: Transaction) -> Any:
-            own = EffectTransaction(tx, self.name, delivery)
-            try:
-                return self.fn(own, *self._arguments(delivery.input))
-            finally:
-                own.end()
-
-        run = transactional(name=self.name, retry=self.retry)(body)
-        with self._bound(delivery):
-            return store.transact(run, op_id=delivery.op, record_errors=self.record_errors)
-
-    async def apply_async(self, store: AsyncStateStore, delivery: Delivery) -> Any:
-        """
-        ``apply`` for an async body.
-        """
-        fn: Callable[..., Any] = self.fn
-
-        async def body(tx: AsyncTransaction) -> Any:
-            own = AsyncEffectTransaction(tx, self.name, delivery)
-            try:
-                return await fn(own, *self._arguments(delivery.input))
-            finally:
-                own.end()
-
-        run = transactional(name=self.name, retry=self.retry)(body)
-        with self._bound(delivery):
-            return await store.transact(run, op_id=delivery.op, record_errors=self.record_errors)
-
-    def _bound(self, delivery: Delivery) -> Any:
-        return bind(
-            workflow_id=delivery.workflow_id,
-            effect=self.name,
-            durable_attempt=delivery.attempt,
-            task_execution_id=delivery.task_execution_id,
-        )
-
-    def failure(self, error: Exception, delivery: Delivery) -> Exception:
-        """
-        The error as the engine should see it.
-        """
-        if isinstance(error, OperationVoidedError):
-            error = EffectVoidedError(f"effect {self.name!r}: {error}")
-        if delivery.by_engine and type(error).__name__ not in RETRIED:
-            # The engine's retry knows one way to stop: the name of the class.
-            return NonRetryableError(f"{type(error).__name__}: {error}")
-        return error
-
-
-class KitWorkflow:
-    """
-    A workflow function registered under a name; pass it to ``schedule_new_workflow`` or ``call_child_workflow``.
-    """
-
-    def __init__(self, fn: Callable[..., Any], name: str) -> None:
-        self.fn, self.name = fn, name
-        functools.update_wrapper(self, fn)
-        self.__dict__["_dapr_alternate_name"] = name
-
-    def __repr__(self) -> str:
-        return f"<workflow {self.name!r}>"
-
-    def __call__(self, ctx: Any, *args: Any) -> Any:
-        return self.fn(ctx, *args)
 
 
 class WorkflowKit:
@@ -201,6 +49,7 @@ class WorkflowKit:
         self.runtime = runtime
         self._stores = Stores(store, address, port)
         self._names: set[str] = set()
+        self._complete = False
         self._asynchronous = False
 
     def __repr__(self) -> str:
@@ -259,6 +108,7 @@ class WorkflowKit:
             found = KitWorkflow(fn.fn if isinstance(fn, KitWorkflow) else fn, name or _name_of(fn))
             arguments = reader_of(found.fn)
             self._take(found.name)
+            self._add_builtins()
 
             # A wrapper of its own: the SDK marks what it registers and refuses it a second time.
             def run(ctx: Any, inp: Any = None) -> Any:
@@ -268,6 +118,25 @@ class WorkflowKit:
             return found
 
         return decorate
+
+    def activity(self, name: str, fn: Callable[[StateStore, Any, Any], Any]) -> None:
+        """
+        Register an activity that gets the kit's store first; unlike an effect it may run any number of times.
+        """
+        self._take(name)
+
+        def run(ctx: Any, inp: Any = None) -> Any:
+            return fn(self._stores.sync(), ctx, inp)
+
+        self.runtime.register_activity(run, name=name)
+
+    def _add_builtins(self) -> None:
+        """
+        What sagas and checkpoints need; once, with the first workflow.
+        """
+        if not self._complete:
+            self._complete = True
+            register_builtins(self)
 
     def _take(self, name: str) -> None:
         if name in self._names:

@@ -13,7 +13,7 @@ from toolkit.errors import AlreadyExistsError, ConflictError
 from toolkit.store import StateStore
 from workflows._hosted import when_hosted
 from workflows._payload import plain
-from workflows.kit import KitWorkflow
+from workflows.bodies import KitWorkflow
 from workflows.ports import Client
 
 # Who claimed a key and did not start its workflow for so long is taken to be dead.

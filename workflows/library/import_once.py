@@ -16,8 +16,9 @@ from typing import Any, Final
 import msgspec
 
 from toolkit.store import StateStore
+from workflows.bodies import EffectTransaction
 from workflows.effects import call_effect
-from workflows.kit import EffectTransaction, WorkflowKit
+from workflows.kit import WorkflowKit
 from workflows.library.plan import InputFileError, Job, Plan, ReadyWorkflow
 from workflows.logging import workflow_logger
 

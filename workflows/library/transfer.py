@@ -15,8 +15,9 @@ import msgspec
 
 from toolkit.errors import AlreadyExistsError, RecordedError
 from toolkit.store import StateStore
+from workflows.bodies import EffectTransaction
 from workflows.effects import Escalation, call_effect
-from workflows.kit import EffectTransaction, WorkflowKit
+from workflows.kit import WorkflowKit
 from workflows.library.plan import InputFileError, Job, Plan, ReadyWorkflow
 from workflows.logging import workflow_logger
 

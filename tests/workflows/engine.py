@@ -1,0 +1,94 @@
+"""
+A workflow run in this process, one answer at a time, against the activities registered on a kit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+
+class TaskFailedError(Exception):
+    """
+    What the SDK raises in a workflow when an activity failed.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.details = SimpleNamespace(error_type=type(error).__name__, message=str(error))
+
+
+class Context:
+    """
+    What a workflow gets first; its tasks are descriptions that ``Engine`` carries out.
+    """
+
+    is_replaying = False
+    current_utc_datetime = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __init__(self, instance_id: str) -> None:
+        self.instance_id = instance_id
+        self.statuses: list[str] = []
+        self._guids = 0
+
+    def new_guid(self) -> str:
+        self._guids += 1
+        return f"guid-{self._guids}"
+
+    def set_custom_status(self, text: str) -> None:
+        self.statuses.append(text)
+
+    def call_activity(self, name: str, *, input: Any = None, retry_policy: Any = None) -> Any:
+        return ("activity", name, input)
+
+    def create_timer(self, fire_at: Any) -> Any:
+        return ("timer", fire_at)
+
+    def wait_for_external_event(self, name: str, *, timeout: Any = None) -> Any:
+        return ("event", name)
+
+
+class StoppedError(Exception):
+    """
+    The workflow was terminated by the test.
+    """
+
+
+class Engine:
+    """
+    Runs a generator; ``before`` may raise or act before each activity, ``events`` are given in order.
+    """
+
+    def __init__(self, runtime: Any, activity: Callable[..., Any]) -> None:
+        self.runtime, self.activity = runtime, activity
+        self.events: deque[Any] = deque()
+        self.before: Callable[[str, Any], None] = lambda _name, _input: None
+        self.called: list[str] = []
+
+    def run(self, ctx: Context, steps: Generator[Any, Any, Any]) -> Any:
+        answer: Any = None
+        failed: Exception | None = None
+        while True:
+            try:
+                task = steps.send(answer) if failed is None else steps.throw(failed)
+            except StopIteration as end:
+                return end.value
+            answer, failed = None, None
+            try:
+                answer = self.perform(ctx, task)
+            except StoppedError:
+                steps.close()
+                raise
+            except Exception as error:
+                failed = TaskFailedError(error)
+
+    def perform(self, ctx: Context, task: Any) -> Any:
+        if task[0] == "activity":
+            _, name, value = task
+            self.called.append(name)
+            self.before(name, value)
+            return self.runtime.activities[name](self.activity(ctx.instance_id), value)
+        return self.events.popleft() if task[0] == "event" else None
