@@ -22,7 +22,6 @@ LONG_FILES: dict[str, str] = {
     "toolkit/transaction.py": "both colours of tx and of the loop around a body side by side",
     "toolkit/combine.py": "both colours of one queue side by side",
     "toolkit/core/jobs.py": "every verb of a key, one short function each",
-    "toolkit/core/transaction.py": "one state machine: the attempts of a transaction",
     "toolkit/cli/_log_views.py": "one short view for each command of the log",
     "toolkit/review/engine.py": "one pass over a log; split, its state would be passed around whole",
     "toolkit/testing/memory.py": "the fake: one store, its faults and both ports",

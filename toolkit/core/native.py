@@ -18,7 +18,7 @@ from toolkit.core.seen import Seen, see
 from toolkit.core.settle import Sent, Settled, backoff, fence, fence_write, settle
 from toolkit.core.site import Site, refusal, rpc_timeout
 from toolkit.core.steps import GetAll, Multi, Now, Pause, Put, Steps
-from toolkit.errors import TooManyOperationsError, ValueTooLargeError
+from toolkit.errors import StoreUnavailableError, TooManyOperationsError, ValueTooLargeError
 from toolkit.stores import Call, Verdict
 
 
@@ -50,10 +50,10 @@ def commit_native(site: Site, plan: Plan) -> Steps[Ended]:
     """
     now = yield from Now()
     writes = [final_write(site, part, plan.id, now.wall) for part in plan.parts]
-    if plan.record is not None and plan.outcome is not None:
-        keys_of = tuple(part.key for part in plan.parts)
-        final = replace(commit(plan.outcome, plan.tx, keys_of, at=now.wall), done=True)
-        writes.append(record_write(site, plan.record, final))
+    keys_of = tuple(part.key for part in plan.parts)
+    for record, outcome in plan.records:
+        final = replace(commit(outcome, plan.tx, keys_of, at=now.wall), done=True)
+        writes.append(record_write(site, record, final))
     _check_limits(site, writes)
     tries = 0
     while True:
@@ -121,11 +121,15 @@ def _look_native(site: Site, plan: Plan, reply: Reply, *, refused: bool) -> Step
         unknowable = unknowable and fate is Fate.UNKNOWABLE
     if lost is not None:
         return Ended(Ending.LOST, reply, lost[1], lost[0], fresh=tuple(fresh))
-    if plan.record is not None:
-        record = yield from read_record(site, plan.record.key, plan.deadline)
+    for read, _ in plan.records:
+        try:
+            record = yield from read_record(site, read.key, plan.deadline)
+        except StoreUnavailableError:
+            pending = True
+            continue
         if record.committed == plan.tx:
             return Ended(Ending.COMMITTED, reply)
-        if record.etag != plan.record.etag:
+        if record.etag != read.etag:
             return Ended(Ending.LOST, reply, None, plan.parts[0] if plan.parts else None)
     if unknowable and not pending and plan.parts:
         return Ended(Ending.UNKNOWN, reply, base=plan.parts[0])

@@ -46,6 +46,9 @@ class Part(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True):
     """
     One attempt to commit: its parts in key order, its id, and the record of its operation id, if any.
+
+    Attributes:
+        others: The operation records, as read and as they are to be, of those merged into this transaction.
     """
 
     parts: tuple[Part, ...]
@@ -54,6 +57,13 @@ class Plan(msgspec.Struct, frozen=True):
     deadline: float
     record: Record | None = None
     outcome: Record | None = None
+    others: tuple[tuple[Record, Record], ...] = ()
+
+    @property
+    def records(self) -> tuple[tuple[Record, Record], ...]:
+        if self.record is None or self.outcome is None:
+            return self.others
+        return ((self.record, self.outcome), *self.others)
 
     @property
     def tx(self) -> str:

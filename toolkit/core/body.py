@@ -1,0 +1,301 @@
+"""
+One attempt of a transaction while its body runs: what it has read, what it means to write, and what it is shown.
+
+The body sees copies, its own writes, and one truth per attempt. In a batch of merged transactions it sees, besides, what
+the bodies before it in the batch have made (``merge``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import msgspec
+
+from toolkit.core.intents import intent_of
+from toolkit.core.jobs import check_value
+from toolkit.core.model import ABSENT, CLEAR, TTL, Reply
+from toolkit.core.plan import Path, Plan, version_of
+from toolkit.core.reading import visible
+from toolkit.core.records import Record, op_key
+from toolkit.core.recovery import peek, read_record
+from toolkit.core.seen import Seen, see
+from toolkit.core.settle import read
+from toolkit.core.site import Site, rpc_timeout
+from toolkit.core.stamp import WriteId
+from toolkit.core.steps import GetAll, Now, Steps
+from toolkit.core.value import encode, plain
+from toolkit.errors import AlreadyExistsError, OperationIdReusedError, OperationVoidedError, RecordedError
+
+if TYPE_CHECKING:
+    from toolkit.core.working import Working
+
+Isolation: TypeAlias = Literal["serializable", "read_committed"]
+RESULT_LIMIT = 64 * 1024
+
+
+class Options(msgspec.Struct, frozen=True):
+    """
+    How a transaction is to be run.
+
+    Attributes:
+        op_id: The caller's name of the intended effect.
+        tag: Name of the function, so that an id used for another one is noticed.
+        record_errors: Exceptions that are recorded as the outcome.
+    """
+
+    label: str
+    call_id: str = ""
+    op_id: str | None = None
+    isolation: Isolation = "serializable"
+    attempts: int | None = None
+    budget: float = 10.0
+    record_errors: tuple[type[BaseException], ...] = ()
+
+
+class Buffered(msgspec.Struct):
+    """
+    A pending write.
+    """
+
+    value: Any
+    ttl: TTL = CLEAR
+    must_be_new: bool = False
+
+
+class Buffer(msgspec.Struct):
+    """
+    What one attempt of the body has read and means to write; a savepoint is a copy of the second half.
+    """
+
+    reads: dict[str, Seen] = msgspec.field(default_factory=dict[str, Seen])
+    shown: dict[str, tuple[Seen, str]] = msgspec.field(default_factory=dict[str, tuple[Seen, str]])
+    peeked: dict[str, Seen] = msgspec.field(default_factory=dict[str, Seen])
+    writes: dict[str, Buffered] = msgspec.field(default_factory=dict[str, Buffered])
+    guards: set[str] = msgspec.field(default_factory=set[str])
+    after: list[Callable[[], Any]] = msgspec.field(default_factory=list[Callable[[], Any]])
+
+    def save(self) -> tuple[dict[str, Buffered], set[str], list[Callable[[], Any]]]:
+        return dict(self.writes), set(self.guards), list(self.after)
+
+    def restore(self, saved: tuple[dict[str, Buffered], set[str], list[Callable[[], Any]]]) -> None:
+        self.writes, self.guards, self.after = saved
+
+    def drop(self) -> None:
+        """
+        Forget what was to be written.
+        """
+        self.restore(({}, set(), []))
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """
+    The transaction is over: its result, or an error of the body that its reads justify.
+    """
+
+    result: Any = None
+    error: BaseException | None = None
+    after: tuple[Callable[[], Any], ...] = ()
+
+
+class Again:
+    """
+    The body is to be run again.
+    """
+
+
+class BodyRun:
+    """
+    What a call of ``transact`` keeps over its attempts, and what its body can do in the one under way.
+
+    Attributes:
+        working: The working copy of the batch the attempt is part of, while it is its turn there.
+    """
+
+    def __init__(
+        self, site: Site, options: Options, now_wall: float, deadline: float, started: float
+    ) -> None:
+        self.site, self.options, self.deadline, self.started = site, options, deadline, started
+        self.writer = site.writers.take()
+        self.first_wall = round(now_wall, 6)
+        self.buffer = Buffer()
+        self.warm: dict[str, Seen] = {}
+        self.id = WriteId(self.writer.name, 0)
+        self.record: Record | None = None
+        self.attempt = self.losses = self.failures = 0
+        self.lost_s = self.wait_s = 0.0
+        self.attempt_started = started
+        self.last_reply: Reply | None = None
+        self.retired = False
+        self.later: list[Callable[[float], Steps[Any]]] = []
+        self.path: Path = "single"
+        self.plan: Plan | None = None
+        self.working: Working | None = None
+
+    # -- an attempt begins -----------------------------------------------------------------------------------------
+
+    def begin(self) -> Steps[Finished | None]:
+        """
+        Start an attempt; with an operation id, first see whether it is done already.
+        """
+        self.start((yield from Now()).mono)
+        self.id = self.writer.next_id()
+        if self.options.op_id is None:
+            return None
+        self.record = yield from read_record(self.site, op_key(self.options.op_id), self.deadline)
+        return self.recorded(self.record)
+
+    def recorded(self, record: Record) -> Finished | None:
+        """
+        The end of the call if its operation id is used up.
+
+        Raises:
+            OperationVoidedError: It was closed.
+            OperationIdReusedError: It belongs to another function.
+        """
+        return self._recorded(record)
+
+    def start(self, mono: float) -> None:
+        """
+        Begin an attempt with nothing read and nothing written.
+        """
+        self.attempt += 1
+        self.attempt_started = mono
+        self.buffer, self.plan = Buffer(), None
+
+    def _recorded(self, record: Record) -> Finished | None:
+        op_id, label = self.options.op_id, self.options.label
+        if record.void:
+            raise OperationVoidedError(f"op_id {op_id!r} was voided: this operation can never take effect")
+        if not record.committed:
+            return None
+        if record.tag and record.tag != label:
+            raise OperationIdReusedError(
+                f"op_id {op_id!r} already belongs to {record.tag}, not to {label}; make a new op_id for each effect"
+            )
+        if record.error is not None:
+            return Finished(error=RecordedError(*record.error))
+        return Finished(record.result)
+
+    # -- what the body does ----------------------------------------------------------------------------------------
+
+    def read(self, key: str) -> Steps[Seen]:
+        """
+        Read a key once per attempt; another read returns the same.
+        """
+        seen = self.buffer.reads.get(key)
+        if seen is None:
+            seen = self.warm.pop(key, None) or (yield from read(self.site, key, self.deadline))
+            self.buffer.reads[key] = seen
+        return seen
+
+    def value(self, key: str) -> Steps[Any]:
+        """
+        The value the body sees: its own write, else what it read; ``ABSENT`` when there is none.
+        """
+        own = self.buffer.writes.get(key)
+        if own is not None:
+            return own.value if own.value is ABSENT else plain(own.value, key)
+        working = self.working
+        if working is not None and key in working.rows:
+            self.buffer.reads[key] = working.rows[key]
+            return working.value(key)
+        seen, version = yield from self._look(key)
+        return plain(seen.value, key) if version else ABSENT
+
+    def _look(self, key: str) -> Steps[tuple[Seen, str]]:
+        """
+        The key as a reader sees it and its version at that moment, kept so that the body sees one truth per attempt.
+        """
+        shown = self.buffer.shown.get(key)
+        if shown is None:
+            seen = yield from self.read(key)
+            if intent_of(seen) is not None:
+                seen = yield from peek(self.site, seen, self.deadline)
+            shown = (seen, version_of(seen, (yield from Now()).wall))
+            self.buffer.shown[key] = shown
+        return shown
+
+    def prefetch(self, keys: Iterable[str]) -> Steps[None]:
+        """
+        Read several keys in parallel, for ``get_many``.
+        """
+        loaded = self.working.rows if self.working is not None else ()
+        missing = tuple(
+            key
+            for key in dict.fromkeys(keys)
+            if key not in self.buffer.reads and key not in self.warm and key not in loaded
+        )
+        if len(missing) < 2:
+            return
+        now = yield from Now()
+        bulk = self.site.profile.bulk_pays and self.site.profile.linearizable
+        answers = yield from GetAll(missing, rpc_timeout(self.deadline, now.mono), bulk=bulk)
+        for key, answer in zip(missing, answers, strict=True):
+            # Some bulk reads miss what is there: a key that seems absent is read again by itself.
+            if not isinstance(answer, Reply) and not (bulk and answer.missing):
+                self.warm[key] = see(key, answer)
+
+    def peek(self, key: str) -> Steps[Any]:
+        """
+        Read without guarding: the outcome does not depend on the key staying as it is.
+        """
+        own = self.buffer.writes.get(key)
+        if own is not None:
+            return own.value if own.value is ABSENT else plain(own.value, key)
+        working = self.working
+        if key in self.buffer.reads:
+            return (yield from self.value(key))
+        if working is not None and key in working.rows:
+            return working.value(key)
+        # In a batch one look at a price list serves all.
+        peeked = self.buffer.peeked if working is None else working.peeked
+        seen = self.buffer.peeked.get(key) or peeked.get(key)
+        if seen is None:
+            seen = yield from visible(self.site, key, self.deadline)
+            peeked[key] = seen
+        wall = (yield from Now()).wall
+        return plain(seen.value, key) if seen.exists(wall) else ABSENT
+
+    def put(self, key: str, value: Any, ttl: TTL, *, create: bool = False) -> None:
+        """
+        Buffer a write.
+        """
+        check_value(value, key, "value")
+        private = plain(value, key)
+        encode(private, key)
+        earlier = self.buffer.writes.get(key)
+        if create and earlier is not None and earlier.value is not ABSENT:
+            raise AlreadyExistsError(f"key {key!r} was already written in this transaction", key=key)
+        new = (create and earlier is None) or (earlier is not None and earlier.must_be_new)
+        self.buffer.writes[key] = Buffered(private, ttl, must_be_new=new)
+
+    def delete(self, key: str) -> None:
+        """
+        Buffer a removal.
+        """
+        earlier = self.buffer.writes.get(key)
+        self.buffer.writes[key] = Buffered(
+            ABSENT, CLEAR, must_be_new=earlier is not None and earlier.must_be_new
+        )
+
+    @property
+    def writes(self) -> bool:
+        """
+        Whether the body has anything to commit.
+        """
+        return bool(self.buffer.writes or self.buffer.guards)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """
+        Every key the commit depends on or changes.
+        """
+        return frozenset(self.buffer.reads) | frozenset(self.buffer.writes) | self.buffer.guards
+
+    def waited(self) -> None:
+        """
+        The body was held up before its commit and is run again on fresh data: not an attempt, nothing was sent.
+        """
+        self.attempt -= 1
+        self.warm.clear()
