@@ -5,14 +5,19 @@ The ready workflow ``credit_limit``: no two withdrawals spend the same credit, a
 from __future__ import annotations
 
 import json
+import random
+import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from toolkit import RecordedError, StateStore, transactional
-from toolkit.testing import MemoryStore
+from toolkit.testing import FaultProxy, MemoryStore
 from workflows.library import CREDIT_LIMIT, InputFileError
 from workflows.library.credit_limit import LimitError, Withdrawal, withdraw
+from workflows.library.runner import output_of
+from workflows.starts import start_once
 
 # Either withdrawal fits alone: 200 in hand and 100 of credit. Both together do not.
 PAIR = {
@@ -131,3 +136,54 @@ def test_input_that_makes_no_sense_is_named(text, message):
     """
     with pytest.raises(InputFileError, match=message):
         CREDIT_LIMIT.plan(text)
+
+
+def crowded(seed):
+    """
+    Forty withdrawals by two customers who can afford about half of them, from three accounts each.
+    """
+    chance = random.Random(seed)
+    accounts = {"main": 300, "savings": 200, "travel": 100}
+    orders = [
+        {
+            "id": f"live-{number}",
+            "customer": chance.choice(("ash", "elm")),
+            "account": chance.choice(list(accounts)),
+            "amount": chance.randint(20, 100),
+        }
+        for number in range(40)
+    ]
+    customers = {name: {"limit": 100, "accounts": accounts} for name in ("ash", "elm")}
+    return json.dumps({"customers": customers, "withdrawals": orders})
+
+
+def test_the_limit_holds_under_faults(daprd, worker, client_at):
+    """
+    On the real engine: answers of the store lost, writes doubled and repeated late, and one of two workers killed.
+    """
+    seed = 5
+    sidecar = daprd(workflows=True, app_id="credit")
+    plan = CREDIT_LIMIT.plan(crowded(seed))
+    rates = {"drop_reply": 0.1, "duplicate": 0.05, "late_duplicate": 0.05}
+    with (
+        StateStore("statestore", address=sidecar.grpc_endpoint) as store,
+        FaultProxy(sidecar.grpc_port, seed=seed, rates=rates, late_after=1.0) as proxy,
+        ThreadPoolExecutor(4) as threads,
+    ):
+        plan.prepare(store)
+        client = client_at(sidecar.grpc_endpoint)
+        line = f"127.0.0.1:{proxy.port}"
+        dying = worker(line, "statestore", commits=8)
+        _staying = worker(line, "statestore")
+        begin = time.time() + 10
+
+        def start(job):
+            inp = {"at": begin, "workflow": job.workflow, "input": job.input}
+            return start_once(client, "gated", key=job.instance_id, input=inp, store=store).started
+
+        assert [True] * 40 == list(threads.map(start, plan.jobs))
+        assert -signal.SIGKILL == dying.ended()
+        report = plan.check(store, [output_of(client, job.instance_id, 120) for job in plan.jobs])
+        assert sum(proxy.faults.values()) > 0
+    assert report["ok"], f"seed {seed}: {report}"
+    assert 0 < report["refused"] < 40

@@ -31,12 +31,21 @@ def later(ctx, inp):
     return (yield from transfer(ctx, msgspec.convert(inp["posting"], Posting)))
 
 
+def gated(ctx, inp):
+    """
+    Any workflow, begun at a given time: by then all have been started, and a worker may die.
+    """
+    yield ctx.create_timer(datetime.fromtimestamp(inp["at"], UTC).replace(tzinfo=None))
+    return (yield ctx.call_child_workflow(inp["workflow"], input=inp["input"]))
+
+
 def main() -> None:
     address, store, commits = sys.argv[1], sys.argv[2], int(sys.argv[3])
     kit = WorkflowKit(WorkflowRuntime(**host_and_port(address)), store, address=address)
     for ready in READY.values():
         ready.register(kit)
     kit.workflow(name="later")(later)
+    kit.workflow(name="gated")(gated)
     left = itertools.count(commits - 1, -1)
 
     def die_in_time(event: Event) -> None:
