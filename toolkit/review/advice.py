@@ -209,7 +209,7 @@ def wait_longer(review: Review) -> Iterator[Advice]:
         review.waits.quantile(0.5),
     )
     again = sum(review.lost_at[2:]) / losses
-    if not review.waits.buckets or waited >= window or again < 0.2:
+    if not review.waits.count() or waited >= window or again < 0.2:
         return
     yield Advice(
         "wait-longer",

@@ -4,7 +4,7 @@ A time axis of fixed size: it starts fine and doubles its step as the log gets l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -70,6 +70,25 @@ class Axis:
         if timestamp.endswith("Z"):
             self.prefix, self.column = timestamp[:21], column
         return column
+
+    def columns(self, timestamps: Sequence[str]) -> int | list[int]:
+        """
+        The columns of moments, in their order; one number where it is the same for all.
+        """
+        # Texts compare as times where all are UTC: each ends with Z, and no other zone has one.
+        if "\n".join(timestamps).count("Z\n") == len(timestamps) - 1 and timestamps[-1].endswith("Z"):
+            low, high = min(timestamps), max(timestamps)
+            # The first sets the origin, the last the step.
+            self.locate(low)
+            last = self.locate(high)
+            if self.locate(low) == last:
+                return last
+        step = self.step
+        found = [self._column(timestamp) for timestamp in timestamps]
+        return found if self.step == step else [self._column(timestamp) for timestamp in timestamps]
+
+    def _column(self, timestamp: str) -> int:
+        return self.column if timestamp[:21] == self.prefix else self.locate(timestamp)
 
     def start_of(self, column: int) -> float:
         """

@@ -4,36 +4,38 @@ One pass over a log: everything the commands and the report show, in bounded mem
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
-from math import log
+from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final
 
+from toolkit.review import bulk
 from toolkit.review.axis import COLUMNS, Axis, folded
-from toolkit.review.histogram import LONGEST, RESOLUTION, SMALLEST, Histogram, bucket_of
+from toolkit.review.bulk import HEAT_STEP, MAX_ATTEMPT, Names, first_key, remember
+from toolkit.review.histogram import Histogram
 from toolkit.review.join import OUTSIDE, Loss, WinnerJoin
 from toolkit.review.reading import Decoding, Intake
 from toolkit.review.records import (
     DECODER,
+    LEAN,
     AccessDenied,
     Committed,
     Conflict,
     GaveUp,
+    LeanRecord,
+    Lost,
     OutcomeUnknown,
     Record,
     Summary,
     Warned,
+    Won,
 )
-from toolkit.review.tally import HEAT_COLUMNS, KeyTable, KeyTally
+from toolkit.review.tally import KeyTable, KeyTally
 from toolkit.review.totals import Totals
 
-MAX_ATTEMPT: Final = 64
 MAX_STORIES: Final = 1000
 MAX_CALLS: Final = 50_000
-HEAT_STEP: Final = COLUMNS // HEAT_COLUMNS
-# More than any duration has: the bucket of 9 hours is 1,218.
-BUCKETS: Final = 2048
-
 
 _EXACT: Final = ("ops", "updates", "attempts", "conflicts", "gave_up", "noop", "unknown", "dropped")
 
@@ -50,6 +52,8 @@ class Review:
         self.intake = Intake()
         self.axis = Axis(origin)
         self.axis.on_double.append(self.double)
+        # Losses not yet put into the table of keys.
+        self.charges = bulk.Charges()
         self.totals = Totals()
         self.keys = KeyTable()
         self.won_at: list[float] = [0] * (MAX_ATTEMPT + 1)
@@ -57,27 +61,26 @@ class Review:
         self.gave_up_at: list[float] = [0] * (MAX_ATTEMPT + 1)
         self.waits = Histogram()
         # Everybody who committed.
-        self.writers: set[str] = set()
+        self.names = Names()
         # Seconds waited between attempts, and from first read to end, in all.
         self.wait_s = self.total = 0.0
-        self._who: Callable[[Any], str] = attrgetter(by)
-        self._by_writer = by == "writer"
+        # None for the usual answer, the writer.
+        self.who: Callable[[Any], str] | None = None if by == "writer" else attrgetter(by)
         self.conflicts_in: list[float] = [0] * COLUMNS
         self.commits_in: list[float] = [0] * COLUMNS
         self.gave_up_in: list[float] = [0] * COLUMNS
         self.lost_s_in: list[float] = [0] * COLUMNS
-        # column // HEAT_STEP * BUCKETS + bucket of duration -> operations
-        self.durations: dict[int, float] = {}
-        self._decoding = Decoding(self.intake, DECODER)
-        self.stories: list[tuple[GaveUp, list[Conflict]]] = []
+        # How long operations took, by column of the heat map.
+        self.durations: defaultdict[int, Histogram] = defaultdict(Histogram)
+        self._decoding, self._lean = Decoding(self.intake, DECODER), Decoding(self.intake, LEAN)
+        self.stories: list[tuple[GaveUp, list[Lost]]] = []
         self.untold = 0
         self.max_stories = max_stories
         self.join = WinnerJoin(self._matched, by)
-        self._calls: dict[str, list[Conflict]] = {}
+        self.clocks = self.join.clocks
+        # The lost attempts of calls under way, for their stories.
+        self.calls: dict[str, list[Lost]] = {}
         self._handlers: dict[type, Callable[[Any], None]] = {
-            Conflict: self._conflict,
-            Committed: self._committed,
-            GaveUp: self._gave_up,
             OutcomeUnknown: self._unknown,
             AccessDenied: self._denied,
             Warned: self._warned,
@@ -97,6 +100,13 @@ class Review:
         Writes that went through, and calls that had nothing to write.
         """
         return sum(self.won_at)
+
+    @property
+    def writers(self) -> set[str]:
+        """
+        Everybody who committed.
+        """
+        return set(self.names)
 
     @property
     def lost_s(self) -> float:
@@ -136,149 +146,125 @@ class Review:
         How long operations took.
         """
         found = Histogram()
-        for cell, count in self.durations.items():
-            found.buckets[cell % BUCKETS] += count
+        for durations in self.durations.values():
+            found.merge(durations)
         return found
 
     def feed(self, block: bytes, decode: Callable[[bytes], Record | None] | None = None) -> None:
         """
         Take in a block of lines; *decode* is a query's, none takes every line.
         """
-        handlers, intake = self._handlers, self.intake
+        intake = self.intake
+        kept: list[Any]
         if decode is None:
-            records = self._decoding.records(block)
-            intake.kept += len(records)
-            committed = self._committed
-            for record in records:
-                if type(record) is Committed:
-                    committed(record)
-                else:
-                    handlers[type(record)](record)
+            decoding = self._decoding if self.who or self.clocks.due() else self._lean
+            kept = records = decoding.records(block)
         else:
             records = self._decoding.one_by_one(block, decode)
-            for record in records:
-                if record is not None:
-                    intake.kept += 1
-                    handlers[type(record)](record)
+            kept = [record for record in records if record is not None]
         intake.lines += len(records)
         intake.events += len(records)
+        intake.kept += len(kept)
+        if not kept:
+            return
+        columns = self.axis.columns([record.timestamp for record in kept])
+        if isinstance(columns, int):
+            self._take(kept, columns)
+        else:
+            for column, lines in groupby(zip(columns, kept, strict=True), key=lambda pair: pair[0]):
+                self._take([line for _, line in lines], column)
 
-    def _column(self, timestamp: str) -> int:
-        axis = self.axis
-        return axis.column if timestamp[:21] == axis.prefix else axis.locate(timestamp)
+    def _take(self, records: list[Any], column: int) -> None:
+        """
+        Count the lines of one column of time: those that are like most at once, the others one by one.
+        """
+        usual: list[Won] = []
+        lost: list[Lost] = []
+        others: list[Any] = []
+        store, sample = records[0].store, records[0].sample
+        add, add_lost, add_other = usual.append, lost.append, others.append
+        for line in records:
+            if line.store != store or line.sample != sample:
+                add_other(line)
+            elif type(line) is Won or type(line) is Committed:
+                if (
+                    line.path == "single" and line.combined == 1 and line.write_id and line.race
+                    and not (line.noop or line.keys or line.races)
+                ):  # fmt: skip
+                    add(line)
+                else:
+                    add_other(line)
+            elif type(line) is Lost or type(line) is Conflict:
+                add_lost(line)
+            else:
+                add_other(line)
+        weight = 1 if sample == 1.0 else self._weight(records[0])
+        if usual:
+            bulk.commits(self, usual, column, weight)
+        if lost:
+            bulk.losses(self, lost, column, weight)
+        for line in others:
+            self._one(line, column)
+
+    def _one(self, line: Record | LeanRecord, column: int) -> None:
+        if isinstance(line, Lost):
+            bulk.losses(self, [line], column, self._weight(line))
+        elif isinstance(line, Won):
+            self._committed(line, column)
+        elif isinstance(line, GaveUp):
+            self._gave_up(line, column)
+        else:
+            self._handlers[type(line)](line)
 
     def double(self) -> None:
         """
         Hold what is held at the old step at twice of it.
         """
+        bulk.charge(self)
         for columns in self.rates.values():
             columns[:] = folded(columns)
         self.keys.fold()
-        durations: dict[int, float] = {}
-        for cell, count in self.durations.items():
-            at = cell // BUCKETS // 2 * BUCKETS + cell % BUCKETS
-            durations[at] = durations.get(at, 0) + count
-        self.durations = durations
+        before, self.durations = self.durations, defaultdict(Histogram)
+        for column, durations in before.items():
+            self.durations[column // 2].merge(durations)
 
-    def _weight(self, record: Record) -> float:
+    def _weight(self, record: Record | LeanRecord) -> float:
         self.totals.least_sample = min(self.totals.least_sample, record.sample)
         return 1.0 / record.sample if record.sample > 0 else 1.0
 
-    def _tally(self, record: Record) -> KeyTally:
-        return self.keys.add(record.key or (record.keys[0] if record.keys else ""), record.store)
+    def tally(self, record: Record | LeanRecord) -> KeyTally:
+        """
+        The tally of the (first) key of a line.
+        """
+        return self.keys.add(first_key(record), record.store)
 
-    def _conflict(self, line: Conflict) -> None:
-        weight = 1 if line.sample == 1.0 else self._weight(line)
-        row = self.keys.rows.get(line.key)
-        if row is None or row.store != line.store:
-            row = self._tally(line)
-        axis, timestamp = self.axis, line.timestamp
-        column = axis.column if timestamp[:21] == axis.prefix else axis.locate(timestamp)
-        lost = (line.lost_s or line.read_s + line.fn_s + line.write_s) * weight
-        attempt, wait_s, calls, call_id = line.attempt, line.wait_s, self._calls, line.call_id
-        self.conflicts_in[column] += weight
-        self.lost_s_in[column] += lost
-        self.lost_at[attempt if attempt < MAX_ATTEMPT else MAX_ATTEMPT] += weight  # noqa: FURB136 - a call is slower
-        row.losses += weight
-        row.lost_s += lost
-        row.fn_s += line.fn_s * weight
-        heat, cell = row.heat, column // HEAT_STEP
-        heat[cell] = heat.get(cell, 0) + weight
-        if wait_s > SMALLEST:
-            self.wait_s += wait_s * weight
-            self.waits.buckets[int(log(wait_s * 1e6) * RESOLUTION)] += weight
-        if line.cause != "etag_mismatch":
-            self.totals.causes[line.cause] = self.totals.causes.get(line.cause, 0) + weight
-        if call_id in calls:
-            calls[call_id].append(line)
-        else:
-            calls[call_id] = [line]
-        who = self.join.young.get(line.winner)
-        if who is None or line.maybe_self:
-            who = self.join.known(line)
-            if not who:
-                self.join.wait((line, row, weight, lost))
-                return
-        line.beaten_by = who
-        rivals, pair = row.rivals, (line.writer if self._by_writer else self._who(line), who)
-        if pair in rivals:
-            count = rivals[pair]
-            count[0] += weight
-            count[1] += lost
-        else:
-            rivals[pair] = [weight, lost]
-        if who[0] == "(":
-            self._nobody(line, row, weight)
+    def _name(self, line: Won | Lost) -> str:
+        return line.writer if self.who is None else self.who(line)
 
     def _matched(self, loss: Loss) -> None:
         line, row, weight, lost = loss
-        cell = row.rivals.setdefault((self._who(line), line.beaten_by), [0, 0.0])
-        cell[0] += weight
-        cell[1] += lost
-        if line.beaten_by[0] == "(":
-            self._nobody(line, row, weight)
-
-    def _nobody(self, line: Conflict, row: KeyTally, weight: float) -> None:
-        if line.maybe_self:
-            self.totals.maybe_self += weight
-        elif line.sample == 1.0:
-            # Of a sampled log the winner may just not have been kept.
+        bulk.add_rival(row, self._name(line), line.beaten_by, weight, lost)
+        # Of a sampled log the winner may just not have been kept.
+        if line.beaten_by[0] == "(" and line.sample == 1.0:
             row.unmatched += weight
             self.totals.foreign += weight if line.beaten_by == OUTSIDE else 0
 
-    def _committed(self, line: Committed) -> None:
-        weight = 1 if line.sample == 1.0 else self._weight(line)
-        axis, timestamp = self.axis, line.timestamp
-        column = axis.column if timestamp[:21] == axis.prefix else axis.locate(timestamp)
-        attempt, total_s = line.attempt, line.total_s
-        who = line.writer if self._by_writer else self._who(line)
+    def _committed(self, line: Won, column: int) -> None:
+        weight, who, attempt = self._weight(line), self._name(line), line.attempt
         self.commits_in[column] += weight
-        bucket = int(log(total_s * 1e6) * RESOLUTION) if SMALLEST < total_s < LONGEST else bucket_of(total_s)
-        cell = column // HEAT_STEP * BUCKETS + bucket
-        self.durations[cell] = self.durations.get(cell, 0) + weight
-        self.won_at[attempt if attempt < MAX_ATTEMPT else MAX_ATTEMPT] += weight  # noqa: FURB136 - a call is slower
-        self.total += total_s * weight
-        row = self.keys.rows.get(line.key)
-        if row is None or row.store != line.store:
-            row = self._tally(line)
+        self.durations[column // HEAT_STEP].add(line.total_s, weight)
+        self.won_at[min(attempt, MAX_ATTEMPT)] += weight
+        self.total += line.total_s * weight
+        row = self.tally(line)
         row.wins += weight
-        if who not in self.writers:
-            self.writers.add(who)
+        who = self.names[who]
         if attempt > 1:
-            self._calls.pop(line.call_id, None)
-        if line.path != "single" or line.combined != 1 or line.noop or line.keys:
-            self._unusual(line, row, weight)
-            if line.noop:
-                return
-        join = self.join
-        if join.held or line.races or not line.race or not line.write_id:
-            join.commit(line, who)
-        else:
-            # The same in line, for the bulk of a log.
-            young = join.young
-            young[line.write_id] = young[line.race] = who
+            self.calls.pop(line.call_id, None)
+        self._unusual(line, row, weight)
+        if not line.noop:
+            self.join.commit(line, who)
 
-    def _unusual(self, line: Committed, row: KeyTally, weight: float) -> None:
+    def _unusual(self, line: Won, row: KeyTally, weight: float) -> None:
         row.extra += (line.combined - 1) * weight
         paths = self.totals.paths
         if line.path != "single":
@@ -288,38 +274,32 @@ class Review:
             if key != line.key:
                 self.keys.add(key, line.store).wins += weight
 
-    def _gave_up(self, line: GaveUp) -> None:
+    def _gave_up(self, line: GaveUp, column: int) -> None:
         totals = self.totals
-        column = self._column(line.timestamp)
         self.gave_up_in[column] += 1
         totals.gave_up += 1
         self.total += line.total_s
         totals.reasons[line.reason] = totals.reasons.get(line.reason, 0) + 1
         self.gave_up_at[min(line.attempt, MAX_ATTEMPT)] += 1
-        cell = column // HEAT_STEP * BUCKETS + bucket_of(line.total_s)
-        self.durations[cell] = self.durations.get(cell, 0) + 1
-        self._tally(line).gave_up += 1
-        losses = self._calls.pop(line.call_id, [])
+        self.durations[column // HEAT_STEP].add(line.total_s)
+        self.tally(line).gave_up += 1
+        losses = self.calls.pop(line.call_id, [])
         if len(self.stories) < self.max_stories:
             self.stories.append((line, losses))
         else:
             self.untold += 1
 
     def _unknown(self, line: OutcomeUnknown) -> None:
-        self._column(line.timestamp)
         self.totals.unknown += 1
-        self._calls.pop(line.call_id, None)
+        self.calls.pop(line.call_id, None)
 
     def _denied(self, line: AccessDenied) -> None:
-        self._column(line.timestamp)
         self.totals.denied += 1
 
     def _warned(self, line: Warned) -> None:
-        self._column(line.timestamp)
         self.totals.warnings += 1
 
     def _summary(self, line: Summary) -> None:
-        self._column(line.timestamp)
         exact = self.totals.exact
         for name in (*_EXACT, "lost_s", "total_s"):
             exact[name] = exact.get(name, 0) + getattr(line, name)
@@ -329,17 +309,19 @@ class Review:
         Say that all sources have been read up to here; what waits too long is let go.
         """
         self.join.advance(seconds)
-        if len(self._calls) > MAX_CALLS:
+        if len(self.calls) > MAX_CALLS:
             # The oldest belong to calls whose end was never logged.
-            for call_id in list(self._calls)[: MAX_CALLS // 2]:
-                del self._calls[call_id]
+            for call_id in list(self.calls)[: MAX_CALLS // 2]:
+                del self.calls[call_id]
 
     def finish(self) -> None:
         """
         Match what still waits, and fill in what is derived.
         """
         self.join.finish()
-        self._calls.clear()
+        bulk.charge(self)
+        self.keys.settle()
+        self.calls.clear()
         totals = self.totals
         totals.updates = self.committed + sum(row.extra for row in (*self.keys.all(), self.keys.rest))
         # The usual cause and path are what the unusual ones leave.
@@ -349,23 +331,23 @@ class Review:
             if left := whole - sum(count for name, count in counts.items() if name != usual):
                 counts[usual] = left
 
-    def overhear(self, line: Committed) -> None:
+    def overhear(self, line: Won) -> None:
         """
         Know of a commit that is counted elsewhere.
         """
-        self.join.commit(line, self._who(line))
+        self.join.commit(line, self._name(line))
 
     def under_way(self, line: Record) -> None:
         """
         Know of a call that began before this review does.
         """
-        if isinstance(line, Conflict):
-            self._calls.setdefault(line.call_id, []).append(line)
+        if isinstance(line, Lost):
+            remember(self.calls.setdefault(line.call_id, []), line)
         else:
-            self._calls.pop(line.call_id, None)
+            self.calls.pop(line.call_id, None)
 
     def __getstate__(self) -> dict[str, Any]:
         # What is needed while reading stays where the reading was done.
         self.axis.on_double = []
-        left = ("join", "_handlers", "_decoding", "_calls")
+        left = ("join", "who", "_handlers", "_decoding", "_lean", "calls")
         return {name: value for name, value in vars(self).items() if name not in left}

@@ -18,7 +18,7 @@ from toolkit.review.tally import KeyTally
 
 RECENT: Final = 200
 # Lines read from one file in one go, so that a flood delays the screen but not for ever.
-_CHUNKS: Final = 64
+_CHUNKS: Final = 128
 
 
 class Tail:

@@ -23,14 +23,15 @@ def merge(into: Review, other: Review) -> None:
         (into.gave_up_at, other.gave_up_at),
     ):
         mine[:] = [one + another for one, another in zip(mine, theirs, strict=True)]
-    for cell, count in other.durations.items():
-        into.durations[cell] = into.durations.get(cell, 0) + count
+    for column, durations in other.durations.items():
+        into.durations[column].merge(durations)
     into.axis.first = min(into.axis.first or other.axis.first, other.axis.first or into.axis.first)
     into.axis.last = max(into.axis.last, other.axis.last)
     into.keys.merge(other.keys)
+    into.clocks.merge(other.clocks)
     into.totals.merge(other.totals)
     into.waits.merge(other.waits)
-    into.writers |= other.writers
+    into.names.update(other.names)
     into.wait_s += other.wait_s
     into.total += other.total
     into.intake.merge(other.intake)

@@ -30,7 +30,9 @@ from toolkit.review.reading import STDIN, expand, first_time
 
 # What a worker must have to do before it is worth starting.
 LEAST_BYTES: Final = 48_000_000
-LEAST_SECONDS: Final = 8 * WINDOW
+# Read around a stretch at most: this share of it, and so many bytes; it holds far more than the winners of its first losers.
+FRINGE_SHARE: Final = 8
+FRINGE_BYTES: Final = 24_000_000
 MOST_WORKERS: Final = 4
 _LOOK: Final = 64 * 1024
 
@@ -81,6 +83,17 @@ def offset_at(file: IO[bytes], size: int, moment: float) -> int:
     return size
 
 
+def line_at(file: IO[bytes], offset: int) -> int:
+    """
+    Where the first whole line at or after *offset* begins.
+    """
+    if offset <= 0:
+        return 0
+    file.seek(offset - 1)
+    file.readline()
+    return file.tell()
+
+
 def _plain(name: str) -> bool:
     path = Path(name)
     if name == STDIN or not path.is_file():
@@ -121,14 +134,19 @@ def _cut(
     if not begins or len(known) != len(cuts):
         return None
     edges = [min(begins), *known]
-    if any(later - earlier < LEAST_SECONDS for earlier, later in pairwise(edges)):
+    if any(later <= earlier for earlier, later in pairwise(edges)):
         return None
     parts: list[list[Part]] = [[] for _ in range(workers)]
     for name, file in files.items():
         size = sizes[name]
-        at = [0, *(offset_at(file, size, cut) for cut in known), size]
-        before = [0, *(offset_at(file, size, cut - WINDOW) for cut in known)]
-        after = [*(offset_at(file, size, cut + WINDOW) for cut in known), size]
+        fringe = min(FRINGE_BYTES // len(files), size // workers // FRINGE_SHARE)
+        inner = [offset_at(file, size, cut) for cut in known]
+        at = [0, *inner, size]
+        before, after = [0], list[int]()
+        for cut, offset in zip(known, inner, strict=True):
+            before.append(max(offset_at(file, size, cut - WINDOW), line_at(file, offset - fringe)))
+            after.append(min(offset_at(file, size, cut + WINDOW), line_at(file, offset + fringe)))
+        after.append(size)
         for n in range(workers):
             parts[n].append(Part(name, before[n], at[n], at[n + 1], after[n]))
     return min(begins) // 1, parts

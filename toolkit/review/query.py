@@ -98,7 +98,7 @@ class Query:
         """
         Whether a line must be looked at as a whole, with fields no record knows.
         """
-        return bool(self.where or self.rename)
+        return bool(self.where or self.rename or self.template)
 
     def told(self) -> str:
         """
@@ -132,6 +132,7 @@ class Query:
 
             return plain
         loose = msgspec.json.Decoder(dict[str, Any]).decode
+        bound = {**self.where, **({"key_tpl": self.template} if self.template else {})}
 
         def whole(line: bytes) -> Record | None:
             fields = loose(line)
@@ -139,7 +140,7 @@ class Query:
                 if theirs in fields:
                     fields[ours] = fields.pop(theirs)
             record = msgspec.convert(fields, Record)
-            for name, pattern in self.where.items():
+            for name, pattern in bound.items():
                 if not _matches(fields.get(name), pattern):
                     return None
             return record if keep(record) else None
@@ -158,7 +159,7 @@ class Query:
                 lambda record: any(fnmatchcase(one, key) for one in (record.key, *record.keys) if one)
             )
         for name, pattern in (
-            ("store", self.store), ("op", self.op), ("key_tpl", self.template), ("writer", self.writer),
+            ("store", self.store), ("op", self.op), ("writer", self.writer),
         ):  # fmt: skip
             if pattern:
                 tests.append(_field_test(name, pattern))

@@ -14,15 +14,98 @@ Version: TypeAlias = Annotated[int, msgspec.Meta(le=VERSION)]
 Strings: TypeAlias = tuple[str, ...]
 
 
+class Lost(msgspec.Struct, tag_field="event", tag="occ.conflict", gc=False):
+    """
+    A write that was refused, with only what counting needs: each field that is looked for costs time with every line.
+
+    The fields stand in the order in which the toolkit writes them, where they are found at once.
+    """
+
+    event: ClassVar[str] = "occ.conflict"
+
+    timestamp: str
+    v: Version = 1
+    writer: str = ""
+    store: str = ""
+    call_id: str = ""
+    key: str = ""
+    attempt: int = 0
+    read_s: float = 0.0
+    fn_s: float = 0.0
+    write_s: float = 0.0
+    lost_s: float = 0.0
+    wait_s: float = 0.0
+    cause: str = "unknown"
+    winner: str = ""
+    winner_kind: str = ""
+    race: str = ""
+    keys: Strings = ()
+    races: Strings = ()
+    sample: float = 1.0
+    maybe_self: bool = False
+    # Not in the log: who won, once the join knows it, and the second best guess until then.
+    beaten_by: str = msgspec.field(default="", name=" beaten_by")
+    perhaps_by: str = msgspec.field(default="", name=" perhaps_by")
+
+
+class Conflict(Lost, tag="occ.conflict"):
+    """
+    The same with all that can be asked for.
+    """
+
+    app: str = ""
+    inst: str = ""
+    op: str = ""
+    idle_s: float = 0.0
+    paths: Strings = ()
+
+
+class Won(msgspec.Struct, tag_field="event", tag="occ.committed", gc=False):
+    """
+    A write that went through, with only what counting needs; it may carry several updates.
+    """
+
+    event: ClassVar[str] = "occ.committed"
+
+    timestamp: str
+    v: Version = 1
+    writer: str = ""
+    store: str = ""
+    call_id: str = ""
+    key: str = ""
+    write_id: str = ""
+    path: str = ""
+    combined: int = 1
+    attempt: int = 0
+    lost_s: float = 0.0
+    total_s: float = 0.0
+    race: str = ""
+    keys: Strings = ()
+    races: Strings = ()
+    sample: float = 1.0
+    noop: bool = False
+
+
+class Committed(Won, tag="occ.committed"):
+    """
+    The same with all that can be asked for.
+    """
+
+    app: str = ""
+    inst: str = ""
+    op: str = ""
+
+
 class Line(msgspec.Struct, tag_field="event", gc=False):
     """
-    What every line has.
+    What the rarer lines have in common.
     """
 
     event: ClassVar[str] = ""
 
     timestamp: str
     v: Version = 1
+    app: str = ""
     inst: str = ""
     writer: str = ""
     store: str = ""
@@ -30,47 +113,13 @@ class Line(msgspec.Struct, tag_field="event", gc=False):
     call_id: str = ""
     op_id: str = ""
     key: str = ""
-    key_tpl: str = ""
     keys: Strings = ()
     race: str = ""
     races: Strings = ()
     sample: float = 1.0
     attempt: int = 0
-    read_s: float = 0.0
-    fn_s: float = 0.0
-    write_s: float = 0.0
     lost_s: float = 0.0
     wait_s: float = 0.0
-
-
-class Conflict(Line, tag="occ.conflict"):
-    """
-    A write that was refused.
-    """
-
-    event: ClassVar[str] = "occ.conflict"
-
-    cause: str = "unknown"
-    winner: str = ""
-    winner_kind: str = ""
-    maybe_self: bool = False
-    # Not in the log: who won, once the join knows it, and the second best guess until then.
-    beaten_by: str = msgspec.field(default="", name=" beaten_by")
-    perhaps_by: str = msgspec.field(default="", name=" perhaps_by")
-
-
-class Committed(Line, tag="occ.committed"):
-    """
-    A write that went through; it may carry several updates.
-    """
-
-    event: ClassVar[str] = "occ.committed"
-
-    write_id: str = ""
-    path: str = ""
-    combined: int = 1
-    noop: bool = False
-    total_s: float = 0.0
 
 
 class GaveUp(Line, tag="occ.gave_up"):
@@ -133,7 +182,11 @@ class Summary(Line, tag="occ.summary"):
 
 Record: TypeAlias = Conflict | Committed | GaveUp | OutcomeUnknown | AccessDenied | Warned | Summary
 
+# With conflicts and commits in their short form.
+LeanRecord: TypeAlias = Lost | Won | GaveUp | OutcomeUnknown | AccessDenied | Warned | Summary
+
 DECODER = msgspec.json.Decoder(Record)
+LEAN = msgspec.json.Decoder(LeanRecord)
 EVENT_NAMES = tuple(
     kind.event for kind in (Conflict, Committed, GaveUp, OutcomeUnknown, AccessDenied, Warned, Summary)
 )

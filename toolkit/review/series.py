@@ -4,17 +4,17 @@ Answers with an axis: attempts, heat, give-ups, rates and latency over time.
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 from toolkit.review.answers import Row, number, ranked, read_from, share
 from toolkit.review.axis import text_of
-from toolkit.review.engine import BUCKETS, HEAT_STEP, MAX_ATTEMPT, Review
-from toolkit.review.histogram import RESOLUTION
-from toolkit.review.records import Conflict, GaveUp
+from toolkit.review.bulk import HEAT_STEP, MAX_ATTEMPT
+from toolkit.review.engine import Review
+from toolkit.review.histogram import start_of
+from toolkit.review.records import GaveUp, Lost
 
 # Buckets of duration that share a row of the grid.
-BAND: Final = 25
+BAND: Final = 48
 
 
 def curve(review: Review) -> list[tuple[int, float, float]]:
@@ -132,7 +132,7 @@ def gave_up(review: Review, *, limit: int = 20) -> Row:
     }
 
 
-def failure(line: GaveUp, losses: list[Conflict]) -> Row:
+def failure(line: GaveUp, losses: list[Lost]) -> Row:
     """
     One operation that gave up, with its attempts.
     """
@@ -156,7 +156,7 @@ def failure(line: GaveUp, losses: list[Conflict]) -> Row:
     }
 
 
-def step(line: Conflict) -> Row:
+def step(line: Lost) -> Row:
     """
     One lost attempt.
     """
@@ -191,17 +191,18 @@ def over_time(review: Review, *, columns: int = 240) -> Row:
 
 def latency(review: Review, *, columns: int = 64) -> Row:
     """
-    How long operations took, over time: a grid of bands half an e-fold high.
+    How long operations took, over time: a grid of bands, each three quarters of a doubling high.
     """
     used = -(-review.axis.used // HEAT_STEP)
     fold = max(1, -(-used // columns))
     cells: dict[tuple[int, int], float] = {}
-    for cell, count in review.durations.items():
-        at = (cell // BUCKETS // fold, cell % BUCKETS // BAND)
-        cells[at] = cells.get(at, 0) + count
+    for column, durations in review.durations.items():
+        for bucket, count in durations.items():
+            at = (column // fold, bucket // BAND)
+            cells[at] = cells.get(at, 0) + count
     bands = sorted({band for _, band in cells})
     low, high = (bands[0], bands[-1]) if bands else (0, -1)
-    edges = [math.exp(band * BAND / RESOLUTION) * 1e-6 for band in range(low, high + 2)]
+    edges = [start_of(band * BAND) for band in range(low, high + 2)]
     width = -(-used // fold) if used else 0
     grid: list[list[Any]] = [
         [number(cells.get((column, band), 0)) for column in range(width)] for band in range(low, high + 1)

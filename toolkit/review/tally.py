@@ -4,7 +4,8 @@ What is counted per key, and the table of keys, which never grows without bound.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from typing import Final
 
 HEAT_COLUMNS: Final = 128
@@ -98,6 +99,7 @@ class KeyTable:
 
     Attributes:
         rows: By key, of the store it was first seen in; ``several`` has the same key in other stores.
+        won: Commits of lines that count once, by store and key, not yet in the rows; ``settle`` puts them there.
         rest: What was dropped, in sum; who lost to whom is kept.
         largest_evicted: No dropped key had more losses than this, which bounds the error of every row.
     """
@@ -105,6 +107,7 @@ class KeyTable:
     def __init__(self, limit: int = MAX_KEYS) -> None:
         self.rows: dict[str, KeyTally] = {}
         self.several: dict[tuple[str, str], KeyTally] = {}
+        self.won: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.limit = limit
         self.rest = KeyTally("", "")
         self.evicted = 0
@@ -126,10 +129,34 @@ class KeyTable:
             return other
         return row
 
+    def won_by(self, store: str, keys: Iterable[str], weight: float) -> None:
+        """
+        Count a commit on each of *keys*.
+        """
+        if weight == 1:
+            won = self.won[store]
+            won.update(keys)
+            if len(won) > self.limit:
+                self.settle()
+        else:
+            for key in keys:
+                self.add(key, store).wins += weight
+
+    def settle(self) -> None:
+        """
+        Put the commits counted apart into the rows.
+        """
+        for store, won in self.won.items():
+            for key, count in won.items():
+                self.add(key, store).wins += count
+        self.won.clear()
+
     def all(self) -> list[KeyTally]:
         """
         Every tally that is kept.
         """
+        if self.won:
+            self.settle()
         return [*self.rows.values(), *self.several.values()]
 
     def fold(self) -> None:

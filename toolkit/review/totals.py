@@ -28,6 +28,12 @@ class Totals:
         # The same, exact, from the summaries of the writers; empty where they wrote none.
         self.exact: dict[str, float] = {}
 
+    def count_cause(self, cause: str, weight: float) -> None:
+        """
+        Count a loss that has not the usual cause.
+        """
+        self.causes[cause] = self.causes.get(cause, 0) + weight
+
     def merge(self, other: Totals) -> None:
         """
         Add another worker's sums.
