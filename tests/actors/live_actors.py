@@ -51,7 +51,7 @@ class LedgerInterface(ActorInterface):
     async def read(self) -> dict: ...
 
     @actormethod(name="Hold")
-    async def hold(self, fifo: str) -> None: ...
+    async def hold(self, fifo: str) -> int: ...
 
     @actormethod(name="Remind")
     async def remind(self) -> None: ...
@@ -75,11 +75,12 @@ class LiveLedger(FencedActor, LedgerInterface, Remindable):
     async def hold(self, fifo):
         await hold(fifo)
         try:
-            await self.add("held")
+            count = await self.add("held")
         except ActorFencedError:
             print("refused", flush=True)  # noqa: T201  the test reads it
             raise
         print("written", flush=True)  # noqa: T201  the test reads it
+        return count
 
     async def remind(self):
         await self.register_reminder("renew", b"2026-11", timedelta(0))
@@ -105,7 +106,7 @@ class PlainLedgerInterface(ActorInterface):
     async def add(self, entry: str) -> int: ...
 
     @actormethod(name="Hold")
-    async def hold(self, fifo: str) -> None: ...
+    async def hold(self, fifo: str) -> int: ...
 
     @actormethod(name="Read")
     async def read(self) -> dict: ...
@@ -126,11 +127,12 @@ class LivePlainLedger(Actor, PlainLedgerInterface):
         await self._state_manager.try_get_state("entries")
         await hold(fifo)
         try:
-            await self.add("held")
+            count = await self.add("held")
         except grpc.aio.AioRpcError:
             print("refused", flush=True)  # noqa: T201  the test reads it
             raise
         print("written", flush=True)  # noqa: T201  the test reads it
+        return count
 
     async def read(self):
         _, entries = await self._state_manager.try_get_state("entries")
