@@ -38,7 +38,17 @@ AccessRule = Access | Mapping[str, Access]
 # Records of transactions and the guard of sweeps live beside the data; nobody but the protocol writes them.
 RECORD_PREFIXES: Final = ("_occ-tx-", "_occ-op-", "_occ-sweep")
 
+# Keys remembered as fit to be written.
+_VETTED: Final = 4096
+
 inside = threading.local()
+
+
+def running(where: str | None) -> None:
+    """
+    Say what code of the user runs in this thread from now on; a call on a store from inside it is refused.
+    """
+    inside.where = where
 
 
 class _Forks:
@@ -104,6 +114,9 @@ class BaseStateStore:
         self._forks = 0
         self._calls = itertools.count(1)
         self._call_prefix = ""
+        # Keys that may be written, so that each is looked at once; the profile is known by then.
+        self._vetted: set[str] = set()
+        self._protects = False
 
     def __repr__(self) -> str:
         state = "open" if self._site is not None else "closed"
@@ -114,6 +127,8 @@ class BaseStateStore:
     def _opened(self, component: Component) -> Site:
         validate_environment()
         profile = self._choose_profile(component)
+        self._protects = profile.accepted and not self.last_write
+        self._vetted.clear()
         self._forks = _forks.count
         self._call_prefix = secrets.token_hex(4)
         rules = Rules(
@@ -135,6 +150,7 @@ class BaseStateStore:
             lease=self.lease,
             # A port of the user's own stands for a store he vouches for.
             accept_unverified=self.accept_unverified or self._port_choice is not None,
+            running=running,
         )
 
     def _choose_profile(self, component: Component) -> Profile:
@@ -194,13 +210,21 @@ class BaseStateStore:
         """
         What every ``tx`` call checks first.
         """
-        site = self._live()
+        self._vet(key, self._live())
+        self._require(key, right, call)
+
+    def _vet(self, key: str, site: Site) -> None:
+        """
+        Refuse a key that nobody may write.
+        """
         self._check_key(key, site)
         if key.startswith(RECORD_PREFIXES):
             raise InvalidKeyError(
                 f"key {key!r}: this name belongs to the toolkit's transaction records", key=key
             )
-        self._require(key, right, call)
+        if len(self._vetted) >= _VETTED:
+            self._vetted.clear()
+        self._vetted.add(str(key))
 
     def _check_key(self, key: str, site: Site) -> None:
         check_key(key)

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from toolkit._base import RECORD_PREFIXES, BaseStateStore, inside
+from toolkit._base import BaseStateStore
 from toolkit._checks import check_change, check_op_id, check_ttl, name_of
-from toolkit.core.jobs import NO_DEFAULT, Job, Verb, check_value
+from toolkit._queue import Ticket
+from toolkit.core.jobs import NO_DEFAULT, Verb, check_value
 from toolkit.core.judge import Receipt
-from toolkit.core.model import DELETE, TTL, Access, Marker, Outcome, Reply, Write
+from toolkit.core.model import DELETE, KEEP, TTL, Access, Marker, Outcome, Reply, Write
 from toolkit.core.records import op_key
 from toolkit.core.resolve import outcome_on_key, resolve_receipt
 from toolkit.core.site import Site, refusal, shown
@@ -22,8 +23,8 @@ from toolkit.core.steps import Steps
 from toolkit.core.transaction import Options, TxRun
 from toolkit.core.txreceipt import PREFIX as TX_RECEIPT
 from toolkit.core.txreceipt import TxReceipt, outcome_of_op, resolve_tx, void_op
-from toolkit.core.value import encode, plain
-from toolkit.errors import InvalidKeyError, StoreUnavailableError, TTLUnsupportedError
+from toolkit.core.value import encode, plain, seal
+from toolkit.errors import StoreUnavailableError, TTLUnsupportedError
 from toolkit.stores import Call, Verdict
 
 _READ_WRITE: Final = Access.READ | Access.WRITE
@@ -50,55 +51,52 @@ class Calls(BaseStateStore):
         started = time.monotonic()
         return TxRun(site, options, time.time(), started + options.budget, started)
 
-    def _job(self, verb: Verb, key: str, right: Access, op_id: str | None, label: str) -> Job:
+    def _job(
+        self, verb: Verb, key: str, right: Access, label: str, ttl: TTL = KEEP, op_id: str | None = None
+    ) -> Ticket:
         site = self._live()
         self._writing(verb)
-        self._check_key(key, site)
-        if key.startswith(RECORD_PREFIXES):
-            raise InvalidKeyError(
-                f"key {key!r}: this name belongs to the toolkit's transaction records", key=key
-            )
-        self._require(key, right, verb)
-        self._protected(site, key, verb)
+        if key not in self._vetted or type(key) is not str:
+            self._vet(key, site)
+        if self.access is not Access.ALL:
+            self._require(key, right, verb)
+        if not self._protects:
+            self._protected(site, key, verb)
         started, policy = time.monotonic(), self.retry
-        job = Job(verb, key, started + policy.deadline, policy.attempts)
-        job.started, job.label, job.call_id = started, label, self.next_call_id()
+        ticket = Ticket(verb, key, started + policy.deadline, policy.attempts, started=started, label=label)
+        ticket.prefix, ticket.number, ticket.ttl = self._call_prefix, next(self._calls), ttl
         if op_id is not None:
-            job.op, job.op_id = OpId.of(check_op_id(op_id), f"{verb}:{label}"), op_id
-        return job
+            ticket.op, ticket.op_id = OpId.of(check_op_id(op_id), f"{verb}:{label}"), op_id
+        return ticket
 
     def _update_job(
         self, key: str, change: Callable[[Any], Any], default: Any, ttl: TTL, op_id: str | None
-    ) -> Job:
+    ) -> Ticket:
         check_change(change)
-        check_ttl(ttl)
-        job = self._job("update", key, _READ_WRITE, op_id, name_of(change))
-        job.change, job.ttl = _Guarded(change, self, key), ttl
+        if ttl is not KEEP:
+            check_ttl(ttl)
+        ticket = self._job("update", key, _READ_WRITE, name_of(change), ttl, op_id)
+        ticket.change = change
+        if self.access is not Access.ALL:
+            ticket.may_remove = lambda: self._require(key, Access.REMOVE, "update to DELETE")
         if default is not NO_DEFAULT:
-            job.default = plain(default, key)
-        return job
-
-    def may_remove(self, key: str) -> None:
-        """
-        Whether a change function may answer DELETE.
-        """
-        self._require(key, Access.REMOVE, "update to DELETE")
+            ticket.default = seal(default, key)
+        return ticket
 
     def _value_job(
         self, verb: Verb, key: str, value: Any, ttl: TTL, op_id: str | None, etag: Any = None
-    ) -> Job:
+    ) -> Ticket:
         check_ttl(ttl)
         check_value(value, key, "value")
-        private = plain(value, key)
-        encode(private, key)
-        job = self._job(verb, key, Access.WRITE, op_id, verb)
-        job.value, job.ttl, job.etag = private, ttl, etag
-        return job
+        sealed = seal(value, key)
+        ticket = self._job(verb, key, Access.WRITE, verb, ttl, op_id)
+        ticket.value, ticket.etag = sealed, etag
+        return ticket
 
-    def _delete_job(self, key: str, etag: Any, op_id: str | None) -> Job:
-        job = self._job("delete", key, Access.REMOVE, op_id, "delete")
-        job.etag = etag
-        return job
+    def _delete_job(self, key: str, etag: Any, op_id: str | None) -> Ticket:
+        ticket = self._job("delete", key, Access.REMOVE, "delete", op_id=op_id)
+        ticket.etag = etag
+        return ticket
 
     def _blind(self, key: str, value: Any, call: str, right: Access, ttl: TTL, op_id: str | None) -> Write:
         """
@@ -170,24 +168,3 @@ class Calls(BaseStateStore):
         for key in wanted:
             self._reading(key, "snapshot")
         return snapshot(site, wanted, self._deadline())
-
-
-class _Guarded:
-    """
-    A change function during whose run every call on a store is refused.
-    """
-
-    __slots__ = ("change", "key", "store")
-
-    def __init__(self, change: Callable[[Any], Any], store: Calls, key: str) -> None:
-        self.change, self.store, self.key = change, store, key
-
-    def __call__(self, value: Any) -> Any:
-        inside.where = "change function"
-        try:
-            result = self.change(value)
-        finally:
-            inside.where = None
-        if result is DELETE:
-            self.store.may_remove(self.key)
-        return result

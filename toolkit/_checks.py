@@ -4,17 +4,15 @@ Checks of arguments: what cannot be meant is refused before anything is sent.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any, Final
 
 from toolkit.core.model import CLEAR, KEEP, Absent, ETag, Marker
 from toolkit.errors import InvalidKeyError
 
-_UNUSUAL: Final = (
-    inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
-)
+# Flags of code objects as ``inspect`` names them: GENERATOR, COROUTINE, ITERABLE_COROUTINE, ASYNC_GENERATOR.
+_UNUSUAL: Final = 0x20 | 0x80 | 0x100 | 0x200
 
 
 def check_key(key: str) -> None:
@@ -72,10 +70,17 @@ def check_change(change: Any) -> None:
     """
     Refuse what is not a plain function.
     """
+    plain = change.__func__ if type(change) is MethodType else change
+    if type(plain) is FunctionType and not plain.__code__.co_flags & _UNUSUAL:
+        return
+    _check_unusual(change)
+
+
+def _check_unusual(change: Any) -> None:
+    import inspect  # not needed for functions and methods, and slow to import
+
     if not callable(change):
         raise TypeError(f"change must be a function from the value to the new value, not {change!r}")
-    if type(change) is FunctionType and not change.__code__.co_flags & _UNUSUAL:
-        return
     call = getattr(change, "__call__", None)  # noqa: B004  looks at the method of callable objects
     if inspect.iscoroutinefunction(change) or inspect.iscoroutinefunction(call):
         raise TypeError("change is async: it must be a plain function without I/O, in both colours")

@@ -8,27 +8,22 @@ of the store's task group leads, so that no caller's cancellation can cut a writ
 
 from __future__ import annotations
 
-import copy
-import inspect
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context, ContextVar, copy_context
-from typing import Any, Final
-
-import anyio
-from anyio.abc import TaskGroup
+from typing import TYPE_CHECKING, Any, Final
 
 from toolkit._drive import AsyncWorld, Drive, World, drive_async
+from toolkit._queue import CANCEL_GRACE, KeyQueue, Ticket, note_unknown, salvage
 from toolkit.core.events import Event
-from toolkit.core.jobs import Failed, Job, Result
+from toolkit.core.jobs import Job
 from toolkit.core.site import Site, unavailable
-from toolkit.core.update import Answers, KeyWriter, done_value, unknown_error
-from toolkit.errors import StateError
+from toolkit.core.update import Answers, KeyWriter
 
-# Seconds a cancelled caller waits for the verdict of a write that is under way.
-CANCEL_GRACE: Final = 1.0
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
 # Leaders kept waiting for the next key; a burst starts more, which end with it.
 MOST_RESTING: Final = 64
 # Seconds past a caller's deadline in which the leader of its batch may still bring the verdict.
@@ -37,85 +32,6 @@ LATE: Final = 0.25
 
 # For whom a leader works: its lines of the log are bound as the first of its callers is.
 _caller: ContextVar[Context | None] = ContextVar("occ_caller", default=None)
-
-
-class Ticket:
-    """
-    A job in the queue of its key, and its answer.
-    """
-
-    __slots__ = ("context", "event", "job", "lead", "result", "taken")
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.result: Result | None = None
-        self.taken = False
-        self.lead = False
-        self.event: Any = None
-        self.context: Context | None = None
-
-    def withdraw(self) -> None:
-        """
-        Its caller is gone: a write under way is seen through, another attempt is not made.
-        """
-        self.job.deadline = 0.0
-
-
-class KeyQueue:
-    """
-    The jobs that wait for one key, and the run under way.
-    """
-
-    __slots__ = ("key", "taken", "waiting", "writer")
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-        self.waiting: deque[Ticket] = deque()
-        self.taken: dict[int, Ticket] = {}
-        self.writer: KeyWriter | None = None
-
-    def start(self, site: Site) -> KeyWriter:
-        self.writer = KeyWriter(site, self.key, self.waiting[0].job.deadline, self.take)
-        return self.writer
-
-    def take(self) -> Sequence[Job]:
-        """
-        All that waits, in order of arrival; called by the leader once its read is back.
-        """
-        jobs: list[Job] = []
-        while self.waiting:
-            ticket = self.waiting.popleft()
-            ticket.taken = True
-            self.taken[id(ticket.job)] = ticket
-            jobs.append(ticket.job)
-        return jobs
-
-    def answer(self, answers: Answers) -> list[Ticket]:
-        """
-        Hand the answers to their tickets; one error object for each caller.
-        """
-        tickets: list[Ticket] = []
-        errors: set[int] = set()
-        for job, result in answers:
-            ticket = self.taken.pop(id(job))
-            ticket.result = result
-            if isinstance(result, Failed):
-                if id(result.error) in errors and isinstance(result.error, StateError):
-                    ticket.result = Failed(copy.copy(result.error))
-                errors.add(id(result.error))
-            tickets.append(ticket)
-        self.writer = None
-        return tickets
-
-    def receipt_error(self, ticket: Ticket) -> Exception | None:
-        """
-        The error for a caller that leaves while its write is under way; ``None`` when nothing was sent for it.
-        """
-        writer = self.writer
-        if writer is None or writer.flight is None or id(ticket.job) not in self.taken:
-            return None
-        writer.receipted = True
-        return unknown_error(writer.flight.receipt)
 
 
 class Combiner:
@@ -129,31 +45,28 @@ class Combiner:
         self.idle = threading.Condition(self.lock)
         self.queues: dict[str, KeyQueue] = {}
 
-    def submit(self, job: Job) -> Any:
+    def submit(self, ticket: Ticket) -> Any:
         """
-        Do a job and return its value.
+        Do what a caller asks and return his value.
         """
-        ticket = Ticket(job)
         with self.lock:
-            queue = self.queues.get(job.key)
+            queue = self.queues.get(ticket.key)
             leads = queue is None
             if queue is None:
-                queue = self.queues[job.key] = KeyQueue(job.key)
+                queue = self.queues[ticket.key] = KeyQueue(ticket.key)
             else:
                 ticket.event = threading.Event()
             queue.waiting.append(ticket)
         if leads or self._wait(queue, ticket):
             self._lead(queue)
-        assert ticket.result is not None
-        return done_value(ticket.result)
+        return ticket.answer()
 
     def _wait(self, queue: KeyQueue, ticket: Ticket) -> bool:
         """
         Wait for the answer or for the lead; says whether to lead.
         """
-        job = ticket.job
         try:
-            ticket.event.wait(max(job.deadline - time.monotonic(), 0.0) + LATE)
+            ticket.event.wait(max(ticket.deadline - time.monotonic(), 0.0) + LATE)
             if ticket.result is None and not ticket.lead:
                 self._leave(queue, ticket)
         except BaseException:
@@ -170,7 +83,7 @@ class Combiner:
                 return
             if not ticket.taken:
                 queue.waiting.remove(ticket)
-                raise unavailable(self.site.store, ticket.job.key, self.site.policy.deadline, None)
+                raise unavailable(self.site.store, ticket.key, self.site.policy.deadline, None)
             error = queue.receipt_error(ticket)
         if error is not None:
             raise error
@@ -193,14 +106,18 @@ class Combiner:
         ticket.withdraw()
         ticket.event.wait(CANCEL_GRACE)
         if ticket.result is None:
-            _note_unknown(self.site, queue, ticket, self.world.hook)
+            note_unknown(self.site, queue, ticket, self.world.hook)
+
+    def _take(self, queue: KeyQueue) -> Sequence[Job]:
+        with self.lock:
+            return queue.take()
 
     def _lead(self, queue: KeyQueue) -> None:
         with self.lock:
             if not queue.waiting:
                 self._hand_on(queue)
                 return
-            writer = queue.start(self.site)
+            writer = queue.start(self.site, lambda: self._take(queue))
         run = Drive(writer.run(), self.world)
         try:
             answers = run.run()
@@ -214,7 +131,7 @@ class Combiner:
         Finish, in the background thread, a run whose leader was interrupted.
         """
         if not _is_suspended(run):
-            self._deliver(queue, _salvage(queue, writer))
+            self._deliver(queue, salvage(queue, writer))
             return
         self._deliver(queue, run.resume())
 
@@ -245,38 +162,9 @@ class Combiner:
 
 
 def _is_suspended(run: Drive) -> bool:
+    import inspect  # slow to import, and hardly ever needed
+
     return not run.ended and inspect.getgeneratorstate(run.steps) == inspect.GEN_SUSPENDED
-
-
-def _salvage(queue: KeyQueue, writer: KeyWriter) -> Answers:
-    """
-    Answers when the interrupt struck inside the protocol itself: what was sent is unknown, the rest did not happen.
-    """
-    flight = writer.flight
-    done = {id(job) for job, _ in writer.answers}
-    answers = list(writer.answers)
-    for ticket in list(queue.taken.values()):
-        if id(ticket.job) not in done:
-            error = (
-                unknown_error(flight.receipt)
-                if flight
-                else unavailable(writer.site.store, queue.key, 0.0, None)
-            )
-            answers.append((ticket.job, Failed(error)))
-    return answers
-
-
-def _note_unknown(site: Site, queue: KeyQueue, ticket: Ticket, hook: Callable[[Event], None]) -> None:
-    error = queue.receipt_error(ticket)
-    if error is not None and site.observed():
-        fields = {
-            "store": site.store,
-            "key": queue.key,
-            "op": ticket.job.label,
-            "call_id": ticket.job.call_id,
-        }
-        receipt: str = getattr(error, "receipt", "")
-        hook(Event("occ.outcome_unknown", {**fields, "receipt": receipt, "reason": "cancelled"}))
 
 
 class Leader:
@@ -308,27 +196,26 @@ class AsyncCombiner:
         self.resting: list[Leader] = []
         self.stopped = False
 
-    async def submit(self, job: Job) -> Any:
+    async def submit(self, ticket: Ticket) -> Any:
         """
-        Do a job and return its value.
+        Do what a caller asks and return his value.
         """
-        ticket = Ticket(job)
-        event, ticket.context = self.make_event(), copy_context()
-        ticket.event = event
-        queue = self.queues.get(job.key)
+        ticket.event = self.make_event()
+        if self.site.observed():
+            ticket.context = copy_context()
+        queue = self.queues.get(ticket.key)
         if queue is None:
-            queue = self.queues[job.key] = KeyQueue(job.key)
+            queue = self.queues[ticket.key] = KeyQueue(ticket.key)
             queue.waiting.append(ticket)
             self._find_leader(queue)
         else:
             queue.waiting.append(ticket)
         try:
-            await event.wait()
+            await ticket.event.wait()
         except BaseException:
             await self._cancelled(queue, ticket)
             raise
-        assert ticket.result is not None
-        return done_value(ticket.result)
+        return ticket.answer()
 
     def _note(self, event: Event) -> None:
         """
@@ -349,11 +236,13 @@ class AsyncCombiner:
         if not ticket.taken:
             queue.waiting.remove(ticket)
             return
+        import anyio
+
         ticket.withdraw()
         with anyio.move_on_after(CANCEL_GRACE, shield=True):
             await ticket.event.wait()
         if ticket.result is None:
-            _note_unknown(self.site, queue, ticket, self.world.hook)
+            note_unknown(self.site, queue, ticket, self.world.hook)
 
     def _find_leader(self, queue: KeyQueue) -> None:
         if self.resting:
@@ -367,6 +256,8 @@ class AsyncCombiner:
         """
         Lead one key after another; no caller's cancellation reaches this task.
         """
+        import anyio
+
         queue: KeyQueue | None = first
         with anyio.CancelScope(shield=True):
             while queue is not None:
@@ -384,15 +275,19 @@ class AsyncCombiner:
         """
         while queue.waiting:
             _caller.set(queue.waiting[0].context)
-            writer = queue.start(self.site)
+            writer = queue.start(self.site, queue.take)
             try:
                 answers = await drive_async(writer.run(), self.world)
             except BaseException:
-                _set(queue.answer(_salvage(queue, writer)))
+                self._deliver(queue, salvage(queue, writer))
                 self.queues.pop(queue.key, None)
                 raise
-            _set(queue.answer(answers))
+            self._deliver(queue, answers)
         self.queues.pop(queue.key, None)
+
+    def _deliver(self, queue: KeyQueue, answers: Answers) -> None:
+        for ticket in queue.answer(answers):
+            ticket.event.set()
 
     def stop(self) -> None:
         """
@@ -402,8 +297,3 @@ class AsyncCombiner:
         for leader in self.resting:
             leader.event.set()
         self.resting.clear()
-
-
-def _set(tickets: Iterable[Ticket]) -> None:
-    for ticket in tickets:
-        ticket.event.set()

@@ -5,6 +5,7 @@ A state store in both colours, side by side over one core.
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -21,8 +22,9 @@ from toolkit._calls import Calls
 from toolkit._checks import check_etag
 from toolkit._drive import AsyncWorld, World, drive, drive_async, marked, now
 from toolkit._gate import AsyncKeyTurns, Gate, KeyTurns
-from toolkit.combine import CANCEL_GRACE, AsyncCombiner, Combiner
-from toolkit.core.jobs import NO_DEFAULT, Job
+from toolkit._queue import CANCEL_GRACE, Ticket
+from toolkit.combine import AsyncCombiner, Combiner
+from toolkit.core.jobs import NO_DEFAULT
 from toolkit.core.model import CLEAR, DELETE, KEEP, TTL, Absent, Access, Entry, ETag, Outcome
 from toolkit.core.policy import RetryPolicy
 from toolkit.core.reading import read_entries, read_entry, value_of
@@ -237,7 +239,7 @@ class StateStore(Calls):
         self._submit(self._delete_job(key, expected, op_id))
         return None
 
-    def _submit(self, job: Job) -> Any:
+    def _submit(self, job: Ticket) -> Any:
         # The job is made first: it refuses a store that is not open.
         return self._combiner.submit(job)
 
@@ -365,7 +367,7 @@ class AsyncStateStore(Calls):
             self._group = await stack.enter_async_context(anyio.create_task_group())
             self._port, self._world = port, AsyncWorld(port, emit)
             self._gate = Gate(_event_maker())
-            self._combiner = AsyncCombiner(site, self._world, self._group, _event_maker())
+            self._combiner = AsyncCombiner(site, self._world, self._group, _signal_maker())
             self._loop, self._site = _loop_token(), site
             self._stack = stack.pop_all()
         self._warn_last_write()
@@ -446,13 +448,15 @@ class AsyncStateStore(Calls):
         """
         See ``StateStore.update``; ``change`` is a plain function in this colour too.
         """
-        return await self._submit(self._update_job(key, change, default, ttl, op_id))
+        ticket = self._update_job(key, change, default, ttl, op_id)
+        return await self._combiner.submit(ticket)
 
     async def create(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
         """
         See ``StateStore.create``.
         """
-        await self._submit(self._value_job("create", key, value, ttl, op_id))
+        ticket = self._value_job("create", key, value, ttl, op_id)
+        await self._combiner.submit(ticket)
 
     async def set(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
         """
@@ -461,7 +465,8 @@ class AsyncStateStore(Calls):
         if self.last_write:
             await self._blindly(key, value, "set", Access.WRITE, ttl, op_id)
             return
-        await self._submit(self._value_job("set", key, value, ttl, op_id))
+        ticket = self._value_job("set", key, value, ttl, op_id)
+        await self._combiner.submit(ticket)
 
     async def compare_and_set(
         self, key: str, value: Any, etag: ETag | Absent, *, ttl: TTL = CLEAR, op_id: str | None = None
@@ -470,7 +475,8 @@ class AsyncStateStore(Calls):
         See ``StateStore.compare_and_set``.
         """
         expected = check_etag(etag, "compare_and_set")
-        await self._submit(self._value_job("compare_and_set", key, value, ttl, op_id, expected))
+        ticket = self._value_job("compare_and_set", key, value, ttl, op_id, expected)
+        await self._combiner.submit(ticket)
 
     async def delete(self, key: str, *, etag: Any = NO_DEFAULT, op_id: str | None = None) -> None:
         """
@@ -480,10 +486,8 @@ class AsyncStateStore(Calls):
             await self._blindly(key, DELETE, "delete", Access.REMOVE, CLEAR, op_id)
             return
         expected = None if etag is NO_DEFAULT else check_etag(etag, "delete")
-        await self._submit(self._delete_job(key, expected, op_id))
-
-    async def _submit(self, job: Job) -> Any:
-        return await self._combiner.submit(job)
+        ticket = self._delete_job(key, expected, op_id)
+        await self._combiner.submit(ticket)
 
     async def _blindly(
         self, key: str, value: Any, call: str, right: Access, ttl: TTL, op_id: str | None
@@ -600,6 +604,44 @@ def _event_maker() -> Callable[[], Any]:
     if sniffio.current_async_library() == "asyncio":
         return asyncio.Event
     return anyio.Event
+
+
+def _signal_maker() -> Callable[[], Any]:
+    """
+    What a call of one key waits on: it has one waiter, so on asyncio a future does.
+    """
+    if sniffio.current_async_library() == "asyncio":
+        return functools.partial(Signal, asyncio.get_running_loop())
+    import trio
+
+    return trio.Event
+
+
+class Signal:
+    """
+    An event for a single task of one asyncio loop.
+    """
+
+    __slots__ = ("_future", "_is_set", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self._is_set = loop, False
+        self._future: asyncio.Future[None] = loop.create_future()
+
+    def set(self) -> None:
+        self._is_set = True
+        if not self._future.done():
+            self._future.set_result(None)
+
+    def wait(self) -> Awaitable[None]:
+        """
+        What to await; again after a cancellation, too.
+        """
+        if self._future.cancelled():
+            self._future = self._loop.create_future()
+            if self._is_set:
+                self._future.set_result(None)
+        return self._future
 
 
 def _loop_token() -> object:

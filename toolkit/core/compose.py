@@ -109,7 +109,21 @@ def payload(
     if content.bare is not None:
         return encode(content.bare, seen.key), None
     stamp = successor(seen, content, write, now, idle=idle, ops=working.ops, expires=working.expires)
+    sealed = working.sealed
+    if sealed is not ABSENT and sealed.data is not None and not content.envelope:
+        return _beside(sealed.data, stamp, seen.key), working.expires
     return body(seen.key, content.members, stamp), working.expires
+
+
+def _beside(members: bytes, stamp: Stamp, key: str) -> bytes:
+    """
+    What ``body`` makes of an object whose bytes are at hand.
+    """
+    comma = b"" if members == b"{}" else b","
+    return b"".join((members[:-1], comma, _NAME, encode(dump(stamp), key), b"}"))
+
+
+_NAME: Final = encode(RESERVED, "") + b":"
 
 
 def body(key: str, members: dict[str, Any], stamp: Stamp) -> bytes:

@@ -17,6 +17,7 @@ from toolkit.core.policy import RetryPolicy
 from toolkit.core.stamp import WriteId
 from toolkit.core.steps import RPC_TIMEOUT, Note, Steps
 from toolkit.errors import (
+    AttemptsExhaustedError,
     InvalidETagError,
     InvalidValueError,
     StateError,
@@ -32,6 +33,8 @@ from toolkit.stores import Call, Profile, Verdict, classify
 _SMOOTHING: Final = 0.2
 _SHOWN: Final = 200
 _REMEMBERED: Final = 4096
+# More keys than this are not contended at once by one process.
+_CONTENDED: Final = 256
 
 
 class Writer(msgspec.Struct):
@@ -109,6 +112,36 @@ class RoundTrip(msgspec.Struct):
         self.seconds += _SMOOTHING * (sample - self.seconds)
 
 
+class Turn(msgspec.Struct, frozen=True):
+    """
+    A win of this process over rivals: its write, and until when (steady clock) the key is left to the others.
+    """
+
+    write: str
+    until: float
+
+
+class Turns:
+    """
+    The keys this process has just won against rivals; shared by the threads of a store object.
+    """
+
+    def __init__(self) -> None:
+        self._won: dict[str, Turn] = {}
+
+    def won(self, key: str, turn: Turn) -> None:
+        while len(self._won) >= _CONTENDED:
+            # Two threads may drop one more than needed, which costs an unfair turn.
+            self._won.pop(next(iter(tuple(self._won)), key), None)
+        self._won[key] = turn
+
+    def take(self, key: str) -> Turn | None:
+        """
+        The last win on the key, where rivals were met; asking uses it up.
+        """
+        return self._won.pop(key, None) if self._won else None
+
+
 class Site(msgspec.Struct):
     """
     The surroundings of a protocol run; shared by all calls of one store object.
@@ -116,6 +149,7 @@ class Site(msgspec.Struct):
     Attributes:
         observed: Whether anybody listens to events; asked before fields are built.
         skew: Seconds by which hosts' clocks may differ.
+        running: Told what code of the user runs from now on in this thread; ``None``: none any more.
     """
 
     store: str
@@ -129,8 +163,10 @@ class Site(msgspec.Struct):
     lease: float = 3.0
     accept_unverified: bool = False
     path: Literal["native", "intents"] | None = None
+    running: Callable[[str | None], None] = lambda _where: None
     decisions: Decisions = msgspec.field(default_factory=Decisions)
     round_trip: RoundTrip = msgspec.field(default_factory=RoundTrip)
+    turns: Turns = msgspec.field(default_factory=Turns)
 
     def judge_reply(self, call: Call, reply: Reply, *keys: str) -> Verdict:
         return classify(self.profile, call, reply.code, reply.text, keys)
@@ -167,6 +203,21 @@ def unavailable(store: str, key: str, seconds: float, last: Reply | None) -> Sto
     return StoreUnavailableError(
         f"key {key!r}: {who} did not take the call within {seconds:.3g} s{why}; nothing was written. "
         f"Check the sidecar and its component, or allow a longer RetryPolicy(deadline=...)"
+    )
+
+
+def exhausted(key: str, conflicts: int, attempts: int, elapsed: float) -> AttemptsExhaustedError:
+    """
+    The error for a call that always came second.
+    """
+    return AttemptsExhaustedError(
+        f"key {key!r}: lost {conflicts} conflicts in {attempts} attempts over {elapsed:.3g} s; "
+        f"nothing was written. Allow more with RetryPolicy, or spread the load over several keys",
+        key=key,
+        attempt=attempts,
+        conflicts=conflicts,
+        attempts=attempts,
+        elapsed=elapsed,
     )
 
 

@@ -9,25 +9,26 @@ survive an attempt; every decision is made by ``jobs.apply``, ``judge.judge`` an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
+from toolkit.core.apply import apply
 from toolkit.core.compose import conditional, garbage_ttl, limit_of, payload
 from toolkit.core.intents import intent_of
-from toolkit.core.jobs import Batch, Done, Failed, Job, Result, apply
+from toolkit.core.jobs import Batch, Done, Failed, Job, Result
 from toolkit.core.judge import Base, Fate, Receipt
 from toolkit.core.model import ABSENT, Reply, Write
 from toolkit.core.notes import Attempt, committed_fields, conflict_fields, gave_up_fields, unknown_fields
 from toolkit.core.recovery import clear
 from toolkit.core.seen import Seen
 from toolkit.core.settle import Sent, Settled, backoff, read_since, settle
-from toolkit.core.site import Site, Writer, rpc_timeout, unavailable
+from toolkit.core.site import Site, Writer, exhausted, rpc_timeout, unavailable
 from toolkit.core.stamp import WriteId
 from toolkit.core.steps import Chance, Instant, Now, Pause, Put, Steps
+from toolkit.core.turns import give_way, met_rivals, note_win
 from toolkit.errors import (
     AlreadyExistsError,
-    AttemptsExhaustedError,
     ConflictError,
     OutcomeUnknownError,
     StateError,
@@ -66,6 +67,7 @@ class KeyWriter:
         self.failures = 0
         self.attempt = Attempt()
         self.last_reply: Reply | None = None
+        self.turn = site.turns.take(key)
 
     def run(self) -> Steps[Answers]:
         """
@@ -73,6 +75,8 @@ class KeyWriter:
         """
         self.writer = self.site.writers.take()
         try:
+            if self.turn is not None:
+                yield from give_way(self.turn, self.deadline)
             yield from self._serve()
         except StateError as error:
             yield from self._fail_all(error)
@@ -99,13 +103,23 @@ class KeyWriter:
                 yield from Pause(wait)
                 seen = None
                 continue
-            batch = apply(seen, self.jobs, now.wall, self.site.rules)
+            batch = self._apply(seen, self.jobs, now.wall)
             if not batch.working.dirty:
                 yield from self._finish(batch, None, seen)
                 return
             done, seen = yield from self._write(seen, batch, now)
             if done:
                 return
+
+    def _apply(self, seen: Seen, jobs: Sequence[Job], wall: float) -> Batch:
+        """
+        Run the callers' changes; a call on a store from inside one of them is refused.
+        """
+        self.site.running("change function")
+        try:
+            return apply(seen, jobs, wall, self.site.rules)
+        finally:
+            self.site.running(None)
 
     def _read(self, started: float) -> Steps[tuple[Seen, Instant]]:
         try:
@@ -146,15 +160,7 @@ class KeyWriter:
         reason = "deadline" if now.mono >= job.deadline else "attempts"
         error: StateError
         if job.conflicts:
-            error = AttemptsExhaustedError(
-                f"key {self.key!r}: lost {job.conflicts} conflicts in {job.attempts} attempts over {elapsed:.3g} s; "
-                f"nothing was written. Allow more with RetryPolicy, or spread the load over several keys",
-                key=self.key,
-                attempt=job.attempts,
-                conflicts=job.conflicts,
-                attempts=job.attempts,
-                elapsed=elapsed,
-            )
+            error = exhausted(self.key, job.conflicts, job.attempts, elapsed)
         else:
             error = unavailable(self.site.store, self.key, elapsed, self.last_reply)
         self.answers.append((job, Failed(error)))
@@ -216,6 +222,8 @@ class KeyWriter:
         if settled.fate is Fate.LANDED:
             self.flight = None
             self.attempt.bytes = len(write.data or b"")
+            if met_rivals(self.losses, self.turn, seen):
+                yield from note_win(self.site, self.key, write_id)
             yield from self._finish(batch, write_id, seen)
             return True, None
         if settled.fate is Fate.LOST:
@@ -251,7 +259,7 @@ class KeyWriter:
         Refuse the first job with which the batch outgrows the store; the others go on without it.
         """
         for count in range(1, len(self.jobs) + 1):
-            batch = apply(seen, self.jobs[:count], now.wall, self.site.rules)
+            batch = self._apply(seen, self.jobs[:count], now.wall)
             error = self._compose(seen, batch, write_id, now)
             if isinstance(error, ValueTooLargeError):
                 self.answers.append((self.jobs.pop(count - 1), Failed(error)))
@@ -339,12 +347,3 @@ def unknown_error(receipt: Receipt) -> OutcomeUnknownError:
         receipt=str(receipt),
         key=receipt.key,
     )
-
-
-def done_value(result: Result) -> Any:
-    """
-    A caller's value, or raise its error.
-    """
-    if isinstance(result, Done):
-        return result.value
-    raise result.error

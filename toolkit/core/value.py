@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Callable
-from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Final, cast
 
@@ -19,6 +19,7 @@ from toolkit.errors import CorruptValueError, UnencodableValueError
 RESERVED: Final = "_occ"
 
 _CONTAINERS: Final = frozenset({dict, list})
+_UNFIT: Final = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
 _TOO_DEEP: Final = "it is nested too deeply"
 _KINDS: Final[tuple[Any, ...]] = (str, bool, int, float, dict, list, tuple)
 
@@ -28,6 +29,7 @@ _kind_of = cast("Callable[[Any], Any]", type)
 _encoder = msgspec.json.Encoder()
 _canonical_encoder = msgspec.json.Encoder(order="sorted")
 _decoder = msgspec.json.Decoder()
+_encode, _decode = _encoder.encode, _decoder.decode
 
 
 def plain(value: Any, key: str, path: str = "") -> Any:
@@ -41,11 +43,13 @@ def plain(value: Any, key: str, path: str = "") -> Any:
         UnencodableValueError: Names the key, the place inside the value, and what stands there.
     """
     if not path and type(value) in _CONTAINERS and RESERVED not in value:
-        # The C codec is lenient (tuples, dates, NaN, number keys): only what comes back equal was plain JSON.
-        with suppress(TypeError, ValueError, RecursionError, msgspec.MsgspecError):
-            back = _decoder.decode(_encoder.encode(value))
+        try:
+            # The C codec is lenient (tuples, dates, NaN, number keys): only what comes back equal was plain JSON.
+            back = _decode(_encode(value))
             if back == value:
                 return back
+        except _UNFIT:
+            pass  # what is wrong with it is told below, with the place
     try:
         return _plain(value, key, path)
     except RecursionError as error:
@@ -98,6 +102,62 @@ def _refusal(key: str, path: str, what: str) -> str:
     return f"key {key!r}: the value cannot be stored{place}: {what}"
 
 
+class Sealed:
+    """
+    A value nobody can change: its bytes, or an object that is only ever copied.
+
+    ``copy`` gives each caller an object of his own; the one that came about when the value was checked goes to the
+    first of them, so that a value that is handed on from change to change is written and read once for each.
+    """
+
+    __slots__ = ("_spare", "_whole", "data")
+
+    def __init__(self, data: bytes | None, spare: Any) -> None:
+        self.data = data
+        # Without bytes the object itself is the value, and never leaves.
+        self._whole: Any = spare if data is None else None
+        self._spare: Any = spare if data is not None else _NOTHING
+
+    def copy(self, key: str) -> Any:
+        spare = self._spare
+        if spare is not _NOTHING:
+            self._spare = _NOTHING
+            return spare
+        return plain(self._whole, key) if self.data is None else _decode(self.data)
+
+    def peek(self) -> Any:
+        """
+        The value to look at, not to keep and not to change.
+        """
+        if self.data is None:
+            return self._whole
+        if self._spare is _NOTHING:
+            self._spare = _decode(self.data)
+        return self._spare
+
+
+_NOTHING: Final = object()
+
+
+def seal(value: Any, key: str) -> Sealed:
+    """
+    Check that a value is JSON, and keep it so that no change of the object reaches it.
+
+    Raises:
+        UnencodableValueError: See ``plain`` and ``encode``.
+    """
+    if type(value) in _CONTAINERS and RESERVED not in value:
+        try:
+            data = _encode(value)
+            back = _decode(data)
+            if back == value:
+                return Sealed(data, back)
+        except _UNFIT:
+            pass  # told below, with the place
+    back = plain(value, key)
+    return Sealed(encode(back, key), back)
+
+
 def encode(value: Any, key: str) -> bytes:
     """
     The bytes to store for a value that ``plain`` made.
@@ -137,16 +197,28 @@ def digest(members: Any) -> str:
     >>> digest({"a": 1.0, "b": [1e3]}) == digest({"b": [1000], "a": 1})
     True
     """
-    return hashlib.blake2b(_canonical_encoder.encode(_by_value(members)), digest_size=8).hexdigest()
+    text = _canonical_encoder.encode(members)
+    if _INTEGRAL.search(text) is not None:
+        text = _canonical_encoder.encode(_by_value(members))
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+# What a float of a whole value looks like in JSON; the like inside a text only costs a closer look.
+_INTEGRAL: Final = re.compile(rb"[0-9](?:\.0(?![0-9])|[eE])")
+_AS_IT_IS: Final[frozenset[Any]] = frozenset({str, int, bool, type(None)})
+# Up to here a float is its own decimal text, digit by digit.
+_EXACT: Final = 2.0**53
 
 
 def _by_value(value: Any) -> Any:
     kind = _kind_of(value)
     if kind is dict:
-        return {name: _by_value(item) for name, item in value.items()}
+        return {
+            name: item if _kind_of(item) in _AS_IT_IS else _by_value(item) for name, item in value.items()
+        }
     if kind is list:
-        return [_by_value(item) for item in value]
+        return [item if _kind_of(item) in _AS_IT_IS else _by_value(item) for item in value]
     if kind is float and value.is_integer():
         # Through the decimal text, as a database does it: int(1e23) would be 99999999999999991611392.
-        return int(Decimal(repr(value)))
+        return int(value) if -_EXACT < value < _EXACT else int(Decimal(repr(value)))
     return value
