@@ -4,12 +4,10 @@ The kit through the real engine, and the command.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import subprocess
 import sys
-import warnings
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,17 +28,6 @@ from workflows import (
 from workflows.library.runner import host_and_port, output_of
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def loops_left_open():
-    """
-    The SDK never closes the loop of its worker; let it go here, without the warning that would fail a later test.
-    """
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 def register(kit):

@@ -6,10 +6,22 @@ from __future__ import annotations
 
 from typing import Final
 
+from workflows.library.credit_limit import CREDIT_LIMIT
 from workflows.library.import_once import IMPORT_ONCE
 from workflows.library.plan import InputFileError, Job, Plan, ReadyWorkflow
+from workflows.library.reserve_order import RESERVE_ORDER
 from workflows.library.transfer import TRANSFER
 
-READY: Final = {ready.name: ready for ready in (IMPORT_ONCE, TRANSFER)}
+READY: Final = {ready.name: ready for ready in (CREDIT_LIMIT, IMPORT_ONCE, RESERVE_ORDER, TRANSFER)}
 
-__all__ = ["IMPORT_ONCE", "READY", "TRANSFER", "InputFileError", "Job", "Plan", "ReadyWorkflow"]
+__all__ = [
+    "CREDIT_LIMIT",
+    "IMPORT_ONCE",
+    "READY",
+    "RESERVE_ORDER",
+    "TRANSFER",
+    "InputFileError",
+    "Job",
+    "Plan",
+    "ReadyWorkflow",
+]
