@@ -29,6 +29,8 @@ class Window:
     rate: float
     cpu: float
     times: list[float] = field(repr=False)
+    began: float = 0.0
+    ends: list[float] = field(default_factory=list, repr=False)
 
     @property
     def median(self) -> float:
@@ -44,16 +46,18 @@ async def window(one: One, key_of: Callable[[int], str], tasks: int, seconds: fl
     So many tasks, each adding again and again; what is not stored when the time is up does not count.
     """
     began, cpu = time.perf_counter(), time.process_time()
-    end, times = began + seconds, list[float]()
+    end, times, ends = began + seconds, list[float](), list[float]()
 
     async def task(key: str) -> None:
         while (start := time.perf_counter()) < end:
             if await one(key, end):
-                times.append(time.perf_counter() - start)
+                ends.append(done := time.perf_counter())
+                times.append(done - start)
 
     await asyncio.gather(*[task(key_of(number)) for number in range(tasks)])
     spent = time.process_time() - cpu
-    return Window(len(times) / (time.perf_counter() - began), spent / max(len(times), 1), times)
+    rate = len(times) / (time.perf_counter() - began)
+    return Window(rate, spent / max(len(times), 1), times, began, ends)
 
 
 def lost(error: BaseException | None) -> bool:

@@ -11,6 +11,10 @@ from typing import Final
 # Backoff trades writes for tail latency and never buys throughput: beyond about eight round trips it only adds waiting.
 CAP_ROUND_TRIPS: Final = 8.0
 FLOOR: Final = 0.0005
+# Round trips for which a winner gives way: a rival that waits needs two, for its read and its write. Measured with 4
+# processes of 16 tasks on PostgreSQL and SQLite: 0 to 4 is less even, more costs updates.
+GIVE_WAY_LEAST: Final = 2.0
+GIVE_WAY_MOST: Final = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,8 @@ class RetryPolicy:
 
     The first retry after a conflict comes at once; from the second loss on the wait is drawn evenly from zero to a cap
     that doubles (full jitter). Where ``initial`` and ``maximum`` are not given they follow the measured round trip.
+    Whoever wins a conflict gives way before its next write of that key, for two to six round trips and never longer
+    than ``maximum``.
 
     Attributes:
         attempts: The most attempts, the first included; ``None`` for no limit but the deadline.
@@ -61,6 +67,14 @@ class RetryPolicy:
         first = self.initial if self.initial is not None else unit
         cap = self.maximum if self.maximum is not None else unit * CAP_ROUND_TRIPS
         return chance * min(cap, first * 2.0 ** min(losses - 2, 30))
+
+    def give_way(self, round_trip: float, chance: float) -> float:
+        """
+        Seconds for which a winner leaves the key to the rivals it met; ``chance`` is drawn from [0, 1).
+        """
+        unit = max(round_trip, FLOOR)
+        cap = self.maximum if self.maximum is not None else unit * CAP_ROUND_TRIPS
+        return min(cap, unit * (GIVE_WAY_LEAST + (GIVE_WAY_MOST - GIVE_WAY_LEAST) * chance))
 
 
 def _positive(value: float) -> bool:

@@ -112,7 +112,7 @@ class RoundTrip(msgspec.Struct):
         self.seconds += _SMOOTHING * (sample - self.seconds)
 
 
-class Turn(msgspec.Struct, frozen=True):
+class Win(msgspec.Struct, frozen=True):
     """
     A win of this process over rivals: its write, and until when (steady clock) the key is left to the others.
     """
@@ -121,21 +121,21 @@ class Turn(msgspec.Struct, frozen=True):
     until: float
 
 
-class Turns:
+class Wins:
     """
     The keys this process has just won against rivals; shared by the threads of a store object.
     """
 
     def __init__(self) -> None:
-        self._won: dict[str, Turn] = {}
+        self._won: dict[str, Win] = {}
 
-    def won(self, key: str, turn: Turn) -> None:
+    def won(self, key: str, win: Win) -> None:
         while len(self._won) >= _CONTENDED:
             # Two threads may drop one more than needed, which costs an unfair turn.
             self._won.pop(next(iter(tuple(self._won)), key), None)
-        self._won[key] = turn
+        self._won[key] = win
 
-    def take(self, key: str) -> Turn | None:
+    def take(self, key: str) -> Win | None:
         """
         The last win on the key, where rivals were met; asking uses it up.
         """
@@ -166,7 +166,7 @@ class Site(msgspec.Struct):
     running: Callable[[str | None], None] = lambda _where: None
     decisions: Decisions = msgspec.field(default_factory=Decisions)
     round_trip: RoundTrip = msgspec.field(default_factory=RoundTrip)
-    turns: Turns = msgspec.field(default_factory=Turns)
+    wins: Wins = msgspec.field(default_factory=Wins)
 
     def judge_reply(self, call: Call, reply: Reply, *keys: str) -> Verdict:
         return classify(self.profile, call, reply.code, reply.text, keys)

@@ -15,6 +15,7 @@ import msgspec
 
 from toolkit.core.apply import apply
 from toolkit.core.compose import conditional, garbage_ttl, limit_of, payload
+from toolkit.core.fairness import give_way, met_rivals, note_win
 from toolkit.core.intents import intent_of
 from toolkit.core.jobs import Batch, Done, Failed, Job, Result
 from toolkit.core.judge import Base, Fate, Receipt
@@ -26,7 +27,6 @@ from toolkit.core.settle import Sent, Settled, backoff, read_since, settle
 from toolkit.core.site import Site, Writer, exhausted, rpc_timeout, unavailable
 from toolkit.core.stamp import WriteId
 from toolkit.core.steps import Chance, Instant, Now, Pause, Put, Steps
-from toolkit.core.turns import give_way, met_rivals, note_win
 from toolkit.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -67,7 +67,7 @@ class KeyWriter:
         self.failures = 0
         self.attempt = Attempt()
         self.last_reply: Reply | None = None
-        self.turn = site.turns.take(key)
+        self.won = site.wins.take(key)
 
     def run(self) -> Steps[Answers]:
         """
@@ -75,8 +75,8 @@ class KeyWriter:
         """
         self.writer = self.site.writers.take()
         try:
-            if self.turn is not None:
-                yield from give_way(self.turn, self.deadline)
+            if self.won is not None:
+                yield from give_way(self.won, self.deadline)
             yield from self._serve()
         except StateError as error:
             yield from self._fail_all(error)
@@ -222,7 +222,7 @@ class KeyWriter:
         if settled.fate is Fate.LANDED:
             self.flight = None
             self.attempt.bytes = len(write.data or b"")
-            if met_rivals(self.losses, self.turn, seen):
+            if met_rivals(self.losses, self.won, seen):
                 yield from note_win(self.site, self.key, write_id)
             yield from self._finish(batch, write_id, seen)
             return True, None
