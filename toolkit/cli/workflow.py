@@ -39,7 +39,7 @@ def list_ready() -> None:
     Name the ready workflows.
     """
     for name, ready in _library().READY.items():
-        typer.echo(f"{name:<14}{ready.summary}")
+        typer.echo(f"{name:<16}{ready.summary}")
 
 
 @app.command("run", epilog=RUN_EPILOG)
@@ -128,8 +128,9 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(report))
         return
+    width = max(map(len, report)) + 2
     for name, value in report.items():
-        typer.echo(f"{name:<10}{value}")
+        typer.echo(f"{name:<{width}}{value}")
 
 
 def _stop(line: str, code: int) -> NoReturn:

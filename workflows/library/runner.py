@@ -108,9 +108,12 @@ def run_ready(
     Run it with a worker in this process.
     """
     from dapr.ext.workflow import DaprWorkflowClient, WorkflowRuntime
+    from dapr.ext.workflow.logger import LoggerOptions
 
     place = host_and_port(address)
-    kit = WorkflowKit(WorkflowRuntime(**place), store, address=address)
+    # To the SDK a refused order is a failed activity, worth a warning; here it is one outcome of the report.
+    quiet = LoggerOptions(log_level="ERROR")
+    kit = WorkflowKit(WorkflowRuntime(**place, logger_options=quiet), store, address=address)
     ready.register(kit)
     with kit, StateStore(store, address=address) as states:
         return run_plan(plan, DaprWorkflowClient(**place), states, timeout=timeout, on_done=on_done)
