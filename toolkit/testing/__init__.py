@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from toolkit.testing.points import arm, record
     from toolkit.testing.proxy import FaultProxy
     from toolkit.testing.simulate import Hazards, Network, simulate
+    from toolkit.testing.taskhub.history import WorkflowHistory
+    from toolkit.testing.taskhub.replay import NonDeterminismError
+    from toolkit.testing.taskhub.sidecar import WorkflowFailedError, WorkflowSidecar
     from toolkit.testing.tcp import TcpProxy
 
 __all__ = [
@@ -28,8 +31,12 @@ __all__ = [
     "History",
     "MemoryStore",
     "Network",
+    "NonDeterminismError",
     "StoreComponent",
     "TcpProxy",
+    "WorkflowFailedError",
+    "WorkflowHistory",
+    "WorkflowSidecar",
     "arm",
     "cancel_everywhere",
     "check_append",
@@ -46,8 +53,12 @@ _HOMES: Final = {
     "History": "history",
     "MemoryStore": "memory",
     "Network": "simulate",
+    "NonDeterminismError": "taskhub.replay",
     "StoreComponent": "component",
     "TcpProxy": "tcp",
+    "WorkflowFailedError": "taskhub.sidecar",
+    "WorkflowHistory": "taskhub.history",
+    "WorkflowSidecar": "taskhub.sidecar",
     "arm": "points",
     "cancel_everywhere": "cancel",
     "check_append": "append",
