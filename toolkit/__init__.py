@@ -8,6 +8,7 @@ import importlib
 import typing
 
 if typing.TYPE_CHECKING:
+    from toolkit.async_store import AsyncStateStore
     from toolkit.conflict import retry_on_conflict
     from toolkit.core.model import ABSENT, CLEAR, DELETE, KEEP, UNCHANGED, Access, Entry, ETag, Outcome
     from toolkit.core.policy import RetryPolicy
@@ -43,7 +44,7 @@ if typing.TYPE_CHECKING:
     )
     from toolkit.facade import AsyncDapr, Dapr
     from toolkit.log import log_to
-    from toolkit.store import AsyncStateStore, StateStore
+    from toolkit.store import StateStore
     from toolkit.stores import Profile
     from toolkit.transaction import AsyncTransaction, Transaction, transactional
     from toolkit.typed import AsyncTypedStateStore, TypedStateStore
@@ -59,7 +60,7 @@ _HOMES: typing.Final = {
     "AlreadyExistsError": "errors",
     "AsyncCounter": "counter",
     "AsyncDapr": "facade",
-    "AsyncStateStore": "store",
+    "AsyncStateStore": "async_store",
     "AsyncTransaction": "transaction",
     "AsyncTypedStateStore": "typed",
     "AttemptsExhaustedError": "errors",

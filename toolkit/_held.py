@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, Unpack
 import anyio
 
 from toolkit._base import AccessRule
+from toolkit.async_store import AsyncStateStore
 from toolkit.core.policy import RetryPolicy
-from toolkit.store import AsyncStateStore, StateStore
+from toolkit.store import StateStore
 from toolkit.stores import Profile
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from toolkit.errors import CorruptValueError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from toolkit.store import AsyncStateStore, StateStore
+    from toolkit.async_store import AsyncStateStore
+    from toolkit.store import StateStore
 
 
 class _Shards:

@@ -17,8 +17,9 @@ import anyio.to_thread
 
 from toolkit._base import AccessRule
 from toolkit._held import AsyncHeldStore, HeldStore, StoreOptions, StoreSettings, handle_of
+from toolkit.async_store import AsyncStateStore
 from toolkit.core.model import Access
-from toolkit.store import AsyncStateStore, StateStore
+from toolkit.store import StateStore
 
 if TYPE_CHECKING:
     from toolkit.dapr.address import TokenSource

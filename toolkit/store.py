@@ -1,29 +1,23 @@
 """
-A state store in both colours, side by side over one core.
+A state store as users see it; ``toolkit.async_store`` is the same for event loops.
 """
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
-
-import anyio
-import anyio.abc
-import sniffio
 
 from toolkit._background import Background
 from toolkit._calls import Calls
 from toolkit._checks import check_etag
-from toolkit._drive import AsyncWorld, World, drive, drive_async, marked, now
-from toolkit._gate import AsyncKeyTurns, Gate, KeyTurns
-from toolkit._queue import CANCEL_GRACE, Ticket
-from toolkit.combine import AsyncCombiner, Combiner
+from toolkit._drive import World, drive, marked
+from toolkit._gate import Gate, KeyTurns
+from toolkit._queue import Ticket
+from toolkit.combine import Combiner
 from toolkit.core.jobs import NO_DEFAULT
 from toolkit.core.model import CLEAR, DELETE, KEEP, TTL, Absent, Access, Entry, ETag, Outcome
 from toolkit.core.policy import RetryPolicy
@@ -32,9 +26,9 @@ from toolkit.core.steps import Steps
 from toolkit.core.transaction import Isolation, TxRun
 from toolkit.errors import StateError
 from toolkit.log import emit
-from toolkit.ports import AsyncStatePort, StatePort
-from toolkit.transaction import Settings, check_isolation, transact_async, transact_sync
-from toolkit.typed import AsyncTypedStateStore, TypedStateStore
+from toolkit.ports import StatePort
+from toolkit.transaction import Settings, check_isolation, transact_sync
+from toolkit.typed import TypedStateStore
 
 T = TypeVar("T")
 
@@ -340,317 +334,3 @@ class StateStore(Calls):
     def _finish(self, steps: Callable[[float], Steps[Any]]) -> None:
         with suppress(StateError):  # the store went away: whoever touches the keys next finishes them
             drive(marked(steps(time.monotonic()), "finish"), self._world)
-
-
-class AsyncStateStore(Calls):
-    """
-    ``StateStore`` for asyncio and trio; the same names, awaited.
-
-    Writes are led by a task of ``async with``: cancelling a caller never cuts one. A call cancelled while its write is
-    under way waits up to a second for the verdict; if that is still out, ``occ.outcome_unknown`` is logged with the
-    receipt and the cancellation goes on.
-    """
-
-    _world: AsyncWorld
-    _combiner: AsyncCombiner
-    _port: AsyncStatePort
-    _group: anyio.abc.TaskGroup
-
-    async def __aenter__(self) -> Self:
-        if self._site is not None:
-            raise RuntimeError(f"{self!r} is already open")
-        port = self._async_port()
-        component = await port.connect(self.startup_timeout)
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(port.close)
-            site = self._opened(component)
-            self._group = await stack.enter_async_context(anyio.create_task_group())
-            self._port, self._world = port, AsyncWorld(port, emit)
-            self._gate = Gate(_event_maker())
-            self._combiner = AsyncCombiner(site, self._world, self._group, _signal_maker())
-            self._loop, self._site = _loop_token(), site
-            self._stack = stack.pop_all()
-        self._warn_last_write()
-        return self
-
-    def _async_port(self) -> AsyncStatePort:
-        choice = self._port_choice
-        if choice is not None:
-            to_async = getattr(choice, "to_async", None)
-            port: AsyncStatePort = to_async() if to_async is not None else choice
-            return port
-        from toolkit.dapr.address import Token, address_of
-        from toolkit.dapr.port import AioPort, GrpcPort, ThreadPort
-
-        address, token = address_of(self._address), Token(self._api_token)
-        if sniffio.current_async_library() == "asyncio":
-            return AioPort(self.name, address, token)
-        return ThreadPort(GrpcPort(self.name, address, token))
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> bool | None:
-        self._site = None
-        self._combiner.stop()
-        # Without the error: a task group would wrap it.
-        return await self._stack.__aexit__(None, None, None)
-
-    def _live(self) -> Any:
-        site = super()._live()
-        if _loop_token() is not self._loop:
-            raise RuntimeError(
-                f"store {self.name!r} belongs to another event loop: open one store for each loop"
-            )
-        return site
-
-    async def get(self, key: str, default: Any = None, *, eventual: bool = False) -> Any:
-        """
-        See ``StateStore.get``.
-        """
-        site = self._reading(key, "get")
-        return await drive_async(
-            value_of(site, key, self._deadline(), default, strong=not eventual), self._world
-        )
-
-    async def read(self, key: str) -> Entry:
-        """
-        See ``StateStore.read``.
-        """
-        site = self._reading(key, "read")
-        return await drive_async(read_entry(site, key, self._deadline()), self._world)
-
-    async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """
-        See ``StateStore.get_many``.
-        """
-        wanted = tuple(dict.fromkeys(keys))
-        site = self._live()
-        for key in wanted:
-            self._reading(key, "get_many")
-        entries = await drive_async(read_entries(site, wanted, self._deadline()), self._world)
-        return {entry.key: entry.value for entry in entries if entry.exists}
-
-    def typed(self, type: type[T]) -> AsyncTypedStateStore[T]:
-        """
-        See ``StateStore.typed``.
-        """
-        return AsyncTypedStateStore(self, type)
-
-    async def update(
-        self,
-        key: str,
-        change: Callable[[Any], Any],
-        *,
-        default: Any = NO_DEFAULT,
-        ttl: TTL = KEEP,
-        op_id: str | None = None,
-    ) -> Any:
-        """
-        See ``StateStore.update``; ``change`` is a plain function in this colour too.
-        """
-        ticket = self._update_job(key, change, default, ttl, op_id)
-        return await self._combiner.submit(ticket)
-
-    async def create(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
-        """
-        See ``StateStore.create``.
-        """
-        ticket = self._value_job("create", key, value, ttl, op_id)
-        await self._combiner.submit(ticket)
-
-    async def set(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
-        """
-        See ``StateStore.set``.
-        """
-        if self.last_write:
-            await self._blindly(key, value, "set", Access.WRITE, ttl, op_id)
-            return
-        ticket = self._value_job("set", key, value, ttl, op_id)
-        await self._combiner.submit(ticket)
-
-    async def compare_and_set(
-        self, key: str, value: Any, etag: ETag | Absent, *, ttl: TTL = CLEAR, op_id: str | None = None
-    ) -> None:
-        """
-        See ``StateStore.compare_and_set``.
-        """
-        expected = check_etag(etag, "compare_and_set")
-        ticket = self._value_job("compare_and_set", key, value, ttl, op_id, expected)
-        await self._combiner.submit(ticket)
-
-    async def delete(self, key: str, *, etag: Any = NO_DEFAULT, op_id: str | None = None) -> None:
-        """
-        See ``StateStore.delete``.
-        """
-        if self.last_write and etag is NO_DEFAULT:
-            await self._blindly(key, DELETE, "delete", Access.REMOVE, CLEAR, op_id)
-            return
-        expected = None if etag is NO_DEFAULT else check_etag(etag, "delete")
-        ticket = self._delete_job(key, expected, op_id)
-        await self._combiner.submit(ticket)
-
-    async def _blindly(
-        self, key: str, value: Any, call: str, right: Access, ttl: TTL, op_id: str | None
-    ) -> None:
-        write = self._blind(key, value, call, right, ttl, op_id)
-        reply = await self._port.put(write, timeout=self.retry.deadline)
-        self._blind_answer(key, reply)
-
-    async def resolve(self, receipt: str) -> Outcome:
-        """
-        See ``StateStore.resolve``.
-        """
-        return await drive_async(self._resolving(receipt), self._world)
-
-    async def outcome(self, op_id: str, *, key: str | None = None) -> Outcome:
-        """
-        See ``StateStore.outcome``.
-        """
-        return await drive_async(self._outcome(op_id, key), self._world)
-
-    async def transact(
-        self,
-        fn: Callable[..., Awaitable[R]],
-        /,
-        *args: Any,
-        op_id: str | None = None,
-        isolation: Isolation | None = None,
-        retry: RetryPolicy | None = None,
-        record_errors: tuple[type[BaseException], ...] = (),
-        **kwargs: Any,
-    ) -> R:
-        """
-        See ``StateStore.transact``; the body is ``async def``.
-        """
-        said = Settings(op_id, check_isolation(isolation), retry, record_errors)
-        self._live()
-        result: R = await transact_async(self, self._world, fn, said, args, kwargs)
-        return result
-
-    async def snapshot(self, keys: Iterable[str]) -> Mapping[str, Any]:
-        """
-        See ``StateStore.snapshot``.
-        """
-        return await drive_async(self._snapshotting(keys), self._world)
-
-    async def void(self, op_id: str) -> Outcome:
-        """
-        See ``StateStore.void``.
-        """
-        return await drive_async(self._voiding(op_id), self._world)
-
-    def key_turns(self) -> AsyncKeyTurns:
-        """
-        See ``StateStore.key_turns``.
-        """
-        return AsyncKeyTurns(self._gate)
-
-    def finish_later(self, run: TxRun) -> None:
-        """
-        See ``StateStore.finish_later``.
-        """
-        for steps in run.later:
-            self._group.start_soon(self._finish, steps)
-
-    async def _finish(self, steps: Callable[[float], Steps[Any]]) -> None:
-        # If the store went away: whoever touches the keys next finishes them.
-        with anyio.CancelScope(shield=True), suppress(StateError):
-            await drive_async(marked(steps(time.monotonic()), "finish"), self._world)
-
-    async def commit_shielded(self, run: TxRun, result: Any, error: BaseException | None) -> Any:
-        """
-        End an attempt in a task of the store, so that cancelling the caller cannot cut a commit.
-        """
-        flight = Flight()
-        self._group.start_soon(self._commit, run, result, error, flight)
-        try:
-            await flight.done.wait()
-        except BaseException:
-            with anyio.move_on_after(CANCEL_GRACE, shield=True):
-                await flight.done.wait()
-            event = None if flight.done.is_set() else run.told_unknown(now())
-            if event is not None:
-                emit(event)
-            raise
-        if flight.error is not None:
-            raise flight.error
-        return flight.result
-
-    async def _commit(self, run: TxRun, result: Any, error: BaseException | None, flight: Flight) -> None:
-        with anyio.CancelScope(shield=True):
-            try:
-                flight.result = await drive_async(marked(run.end(result, error), "commit"), self._world)
-            except Exception as failure:  # noqa: BLE001  handed to the caller
-                flight.error = failure
-            finally:
-                flight.done.set()
-
-
-class Flight:
-    """
-    A commit under way in another task.
-    """
-
-    def __init__(self) -> None:
-        self.done = anyio.Event()
-        self.result: Any = None
-        self.error: Exception | None = None
-
-
-def _event_maker() -> Callable[[], Any]:
-    """
-    The running library's own event: one is made for every waiting call, and anyio asks which library it is each time.
-    """
-    if sniffio.current_async_library() == "asyncio":
-        return asyncio.Event
-    return anyio.Event
-
-
-def _signal_maker() -> Callable[[], Any]:
-    """
-    What a call of one key waits on: it has one waiter, so on asyncio a future does.
-    """
-    if sniffio.current_async_library() == "asyncio":
-        return functools.partial(Signal, asyncio.get_running_loop())
-    import trio
-
-    return trio.Event
-
-
-class Signal:
-    """
-    An event for a single task of one asyncio loop.
-    """
-
-    __slots__ = ("_future", "_is_set", "_loop")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop, self._is_set = loop, False
-        self._future: asyncio.Future[None] = loop.create_future()
-
-    def set(self) -> None:
-        self._is_set = True
-        if not self._future.done():
-            self._future.set_result(None)
-
-    def wait(self) -> Awaitable[None]:
-        """
-        What to await; again after a cancellation, too.
-        """
-        if self._future.cancelled():
-            self._future = self._loop.create_future()
-            if self._is_set:
-                self._future.set_result(None)
-        return self._future
-
-
-def _loop_token() -> object:
-    """
-    What identifies the running event loop.
-    """
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        import trio
-
-        return trio.lowlevel.current_trio_token()

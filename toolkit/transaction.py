@@ -22,7 +22,8 @@ from toolkit.core.policy import RetryPolicy
 from toolkit.core.transaction import Finished, Isolation, Options, TxRun
 
 if TYPE_CHECKING:
-    from toolkit.store import AsyncStateStore, StateStore
+    from toolkit.async_store import AsyncStateStore
+    from toolkit.store import StateStore
 
 P = ParamSpec("P")
 R = TypeVar("R")

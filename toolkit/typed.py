@@ -17,7 +17,8 @@ from toolkit.core.jobs import NO_DEFAULT
 from toolkit.core.model import CLEAR, KEEP, TTL, Absent, Entry, ETag, Marker
 
 if TYPE_CHECKING:
-    from toolkit.store import AsyncStateStore, StateStore
+    from toolkit.async_store import AsyncStateStore
+    from toolkit.store import StateStore
 
 T = TypeVar("T")
 D = TypeVar("D")

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from toolkit.async_store import AsyncStateStore
 from toolkit.facade import Dapr
-from toolkit.store import AsyncStateStore, StateStore
+from toolkit.store import StateStore
 
 _CARRIED: Final = (
     "startup_timeout",
