@@ -9,11 +9,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
-from toolkit.async_store import AsyncStateStore
+from toolkit import AsyncStateStore, StateStore
 from toolkit.core.policy import RetryPolicy
 from toolkit.errors import OperationVoidedError
 from toolkit.log import bind
-from toolkit.store import StateStore
 from toolkit.transaction import AsyncTransaction, Transaction, transactional
 from workflows._payload import Delivery, reader_of
 from workflows.effects import RETRIED, NonRetryableError
