@@ -18,10 +18,7 @@ MAX_FUNCTION = 40
 
 # Longer on purpose; each with the reason that was accepted in review.
 LONG_FILES: dict[str, str] = {
-    "toolkit/store.py": "both colours of one surface side by side; half of it is docstrings",
     "toolkit/transaction.py": "both colours of tx and of the loop around a body side by side",
-    "toolkit/combine.py": "both colours of one queue side by side",
-    "toolkit/core/jobs.py": "every verb of a key, one short function each",
     "toolkit/cli/_log_views.py": "one short view for each command of the log",
     "toolkit/review/engine.py": "one pass over a log; split, its state would be passed around whole",
     "toolkit/testing/memory.py": "the fake: one store, its faults and both ports",
