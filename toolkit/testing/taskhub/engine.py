@@ -132,8 +132,8 @@ class Engine(Dispatcher):
     def _dispatch(self, instance: Instance, outbox: Outbox) -> None:
         for task in outbox.tasks:
             self._ready.append(_activity(instance, task))
+        generation = instance.generation
         for moment, fired in outbox.timers:
-            generation = instance.generation
             self._calendar.add(moment, lambda fired=fired: self._fire(instance, generation, fired))
         for number, (target, message) in enumerate(outbox.messages):
             if kind_of(message) == "executionStarted":

@@ -39,9 +39,11 @@ class Outbox:
         again: The next generation begins at once: it continued as new.
     """
 
-    tasks: list[pb.HistoryEvent] = field(default_factory=lambda: [])
-    timers: list[tuple[datetime, pb.HistoryEvent]] = field(default_factory=lambda: [])
-    messages: list[tuple[str, pb.HistoryEvent]] = field(default_factory=lambda: [])
+    tasks: list[pb.HistoryEvent] = field(default_factory=list[pb.HistoryEvent])
+    timers: list[tuple[datetime, pb.HistoryEvent]] = field(
+        default_factory=list[tuple[datetime, pb.HistoryEvent]]
+    )
+    messages: list[tuple[str, pb.HistoryEvent]] = field(default_factory=list[tuple[str, pb.HistoryEvent]])
     again: bool = False
 
 

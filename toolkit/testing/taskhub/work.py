@@ -41,7 +41,7 @@ class Work:
     stream: int = 0
     fault: str = ""
     spared: bool = False
-    events: list[pb.HistoryEvent] = field(default_factory=lambda: [])
+    events: list[pb.HistoryEvent] = field(default_factory=list[pb.HistoryEvent])
     taken: int = 0
     answer: pb.WorkflowResponse | None = None
 
