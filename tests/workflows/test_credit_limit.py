@@ -157,6 +157,8 @@ def crowded(seed):
     return json.dumps({"customers": customers, "withdrawals": orders})
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_limit_holds_under_faults(daprd, worker, client_at):
     """
     On the real engine: answers of the store lost, writes doubled and repeated late, and one of two workers killed.
