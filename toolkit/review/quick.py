@@ -4,7 +4,7 @@ The same log with less asked of it: hot keys, rates and totals, about twice as f
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, Final
@@ -15,73 +15,11 @@ from toolkit.review.answers import Row, footer, number, share
 from toolkit.review.axis import COLUMNS, Axis, seconds_of, text_of
 from toolkit.review.reading import Decoding, Intake
 from toolkit.review.records import EVENT_NAMES, Record, Version
+from toolkit.review.slim import GROUPS, Hot, feed, slim_decoder
 from toolkit.review.tally import MAX_KEYS
 
-GROUPS: Final = {
-    "key": "key",
-    "tpl": "key_tpl",
-    "op": "op",
-    "writer": "writer",
-    "store": "store",
-    "inst": "inst",
-}
 SPARKS: Final = 16
 _KNOWN: Final = frozenset(EVENT_NAMES)
-
-
-def slim_decoder(group: str) -> msgspec.json.Decoder[Any]:
-    """
-    A decoder of the few fields that hot keys need; ``group`` is the field lines are counted by.
-    """
-    fields: list[Any] = [
-        ("event", str), ("timestamp", str), (group, str, ""), ("lost_s", float, 0.0), ("sample", float, 1.0),
-        ("v", Version, 1), ("keys", tuple[str, ...], ()),
-    ]  # fmt: skip
-    if group != "writer":
-        fields.append(("writer", str, ""))
-    return msgspec.json.Decoder(msgspec.defstruct("Slim", fields, gc=False))
-
-
-def _feed(
-    intake: Intake,
-    decoding: Decoding,
-    block: bytes,
-    decode: Callable[[bytes], Record | None] | None,
-    count: Callable[[list[Any]], int],
-) -> None:
-    """
-    Decode a block and have it counted; *count* answers how many records were of other programs.
-    """
-    if decode is None:
-        records = decoding.records(block)
-        foreign = count(records)
-        intake.foreign += foreign
-        intake.kept += len(records) - foreign
-        intake.events += len(records) - foreign
-    else:
-        records = decoding.one_by_one(block, decode)
-        kept = [record for record in records if record is not None]
-        count(kept)
-        intake.kept += len(kept)
-        intake.events += len(records)
-    intake.lines += len(records)
-
-
-class Hot:
-    """
-    What is counted of one key, template, operation or writer.
-    """
-
-    __slots__ = ("gave_up", "losses", "lost_s", "name", "spark", "wins", "writers")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.losses: float = 0
-        self.wins: float = 0
-        self.gave_up = 0
-        self.lost_s = 0.0
-        self.writers: set[str] = set()
-        self.spark: defaultdict[int, float] = defaultdict(int)
 
 
 class TopCounter:
@@ -95,6 +33,8 @@ class TopCounter:
         self.group, self.limit = GROUPS[group], limit
         self._decoding = Decoding(self.intake, slim_decoder(self.group))
         self.rows: dict[str, Hot] = {}
+        # Commits that count once and are not yet in the rows.
+        self.won: Counter[str] = Counter()
         self.rest = Hot("")
         self.evicted = 0
         self.error: float = 0
@@ -104,47 +44,56 @@ class TopCounter:
         """
         Take in a block of lines; *decode* is a query's, none counts every line.
         """
-        _feed(self.intake, self._decoding, block, decode, self._count)
+        feed(self.intake, self._decoding, block, decode, self._count)
 
     def _count(self, records: list[Any]) -> int:
-        # One loop with everything in it: this is what the speed of `top` is made of.
-        rows, axis, name_of, foreign = self.rows, self.axis, attrgetter(self.group), 0
+        name_of, won = attrgetter(self.group), list[Any]()
         for record in records:
-            event, name = record.event, name_of(record)
-            row = rows.get(name)
-            if row is None:
-                if event not in _KNOWN:
-                    foreign += 1
-                    continue
-                row = self._add(name, record)
-            weight = 1 if record.sample == 1.0 else self._weight(record)
+            event = record.event
             if event == "occ.committed":
-                row.wins += weight
-            elif event == "occ.conflict":
-                timestamp = record.timestamp
-                column = axis.column if timestamp[:21] == axis.prefix else axis.locate(timestamp)
-                row.losses += weight
-                row.lost_s += record.lost_s * weight
-                row.writers.add(record.writer)
-                row.spark[column // (COLUMNS // SPARKS)] += weight
-            elif event == "occ.gave_up":
-                row.gave_up += 1
-            elif event not in _KNOWN:
-                foreign += 1
-        return foreign
+                won.append(record)
+            else:
+                self._count_one(record, event, name_of(record))
+        names = [name_of(record) for record in won if record.sample == 1.0]
+        if len(names) < len(won) or (self.group == "key" and "" in names):
+            names = []
+            for record in won:
+                self._at(name_of(record), record).wins += self._weight(record)
+        self.won.update(names)
+        if len(self.won) > self.limit:
+            self._settle()
+        return 0
+
+    def _count_one(self, record: Any, event: str, name: str) -> None:
+        row = self.rows.get(name) or self._at(name, record)
+        if event == "occ.conflict":
+            weight = 1 if record.sample == 1.0 else self._weight(record)
+            axis, timestamp = self.axis, record.timestamp
+            column = axis.column if timestamp[:21] == axis.prefix else axis.locate(timestamp)
+            row.losses += weight
+            row.lost_s += record.lost_s * weight
+            row.writers.add(record.writer)
+            row.spark[column // (COLUMNS // SPARKS)] += weight
+        elif event == "occ.gave_up":
+            row.gave_up += 1
+
+    def _settle(self) -> None:
+        for name, count in self.won.items():
+            self._at(name).wins += count
+        self.won.clear()
 
     def _weight(self, record: Any) -> float:
         self.least_sample = min(self.least_sample, record.sample)
         return 1.0 / record.sample if record.sample > 0 else 1.0
 
-    def _add(self, name: str, record: Any) -> Hot:
-        if not name and self.group == "key" and record.keys:
+    def _at(self, name: str, record: Any = None) -> Hot:
+        if not name and self.group == "key" and record is not None and record.keys:
             name = record.keys[0]
-            if name in self.rows:
-                return self.rows[name]
-        if len(self.rows) >= self.limit:
-            self._make_room()
-        row = self.rows[name] = Hot(name)
+        row = self.rows.get(name)
+        if row is None:
+            if len(self.rows) >= self.limit:
+                self._make_room()
+            row = self.rows[name] = Hot(name)
         return row
 
     def _make_room(self) -> None:
@@ -173,8 +122,9 @@ class TopCounter:
 
     def finish(self) -> None:
         """
-        Nothing waits here.
+        Put what was counted apart into the rows.
         """
+        self._settle()
 
     def answer(self, *, by: str = "lost", limit: int = 10) -> Row:
         """
@@ -249,7 +199,7 @@ class RateCounter:
         """
         Take in a block of lines; *decode* is a query's, none counts every line.
         """
-        _feed(self.intake, self._decoding, block, decode, self._count)
+        feed(self.intake, self._decoding, block, decode, self._count)
 
     def _count(self, records: list[Any]) -> int:
         foreign = 0

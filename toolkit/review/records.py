@@ -56,6 +56,7 @@ class Conflict(Lost, tag="occ.conflict"):
     app: str = ""
     inst: str = ""
     op: str = ""
+    key_tpl: str = ""
     idle_s: float = 0.0
     paths: Strings = ()
 
@@ -94,6 +95,7 @@ class Committed(Won, tag="occ.committed"):
     app: str = ""
     inst: str = ""
     op: str = ""
+    key_tpl: str = ""
 
 
 class Line(msgspec.Struct, tag_field="event", gc=False):
@@ -110,6 +112,7 @@ class Line(msgspec.Struct, tag_field="event", gc=False):
     writer: str = ""
     store: str = ""
     op: str = ""
+    key_tpl: str = ""
     call_id: str = ""
     op_id: str = ""
     key: str = ""
