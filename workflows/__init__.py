@@ -25,8 +25,21 @@ if TYPE_CHECKING:
         host_actors,
     )
     from workflows.bodies import AsyncEffectTransaction, Effect, EffectTransaction, KitWorkflow
+    from workflows.checkpoints import (
+        Checkpoint,
+        CheckpointInfo,
+        Checkpoints,
+        continue_with,
+        load_checkpoint,
+        save_checkpoint,
+    )
     from workflows.effects import Escalation, call_effect, effect_task
-    from workflows.errors import EffectTimeoutError, EffectVoidedError, SagaAbortedError
+    from workflows.errors import (
+        CheckpointFencedError,
+        EffectTimeoutError,
+        EffectVoidedError,
+        SagaAbortedError,
+    )
     from workflows.events import raise_event, wait_event
     from workflows.kit import WorkflowKit
     from workflows.logging import workflow_logger
@@ -38,6 +51,10 @@ _HOMES = {
     "ActorFencedError": "actors",
     "ActorMethodError": "actors",
     "AsyncEffectTransaction": "bodies",
+    "Checkpoint": "checkpoints",
+    "CheckpointFencedError": "errors",
+    "CheckpointInfo": "checkpoints",
+    "Checkpoints": "checkpoints",
     "Effect": "bodies",
     "EffectTimeoutError": "errors",
     "EffectTransaction": "bodies",
@@ -52,11 +69,14 @@ _HOMES = {
     "StartResult": "starts",
     "WorkflowKit": "kit",
     "call_effect": "effects",
+    "continue_with": "checkpoints",
     "effect_task": "effects",
     "host_actors": "actors",
+    "load_checkpoint": "checkpoints",
     "raise_event": "events",
     "resume_saga": "repair",
     "saga_record": "repair",
+    "save_checkpoint": "checkpoints",
     "start_once": "starts",
     "wait_event": "events",
     "workflow_logger": "logging",
@@ -66,6 +86,10 @@ __all__ = [
     "ActorFencedError",
     "ActorMethodError",
     "AsyncEffectTransaction",
+    "Checkpoint",
+    "CheckpointFencedError",
+    "CheckpointInfo",
+    "Checkpoints",
     "Effect",
     "EffectTimeoutError",
     "EffectTransaction",
@@ -80,11 +104,14 @@ __all__ = [
     "StartResult",
     "WorkflowKit",
     "call_effect",
+    "continue_with",
     "effect_task",
     "host_actors",
+    "load_checkpoint",
     "raise_event",
     "resume_saga",
     "saga_record",
+    "save_checkpoint",
     "start_once",
     "wait_event",
     "workflow_logger",

@@ -41,3 +41,15 @@ class SagaAbortedError(StateError):
     def __init__(self, message: str, *, report: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.report = report or {}
+
+
+class CheckpointFencedError(StateError):
+    """
+    Another run has loaded the checkpoint since this one did; this run is superseded and saved nothing.
+    """
+
+
+class ContinuedAsNew(BaseException):
+    """
+    Ends a run that has continued as new; ``WorkflowKit`` catches it.
+    """

@@ -5,8 +5,9 @@ Effects and workflows on a Dapr workflow runtime: what registers them, runs them
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -18,6 +19,7 @@ from workflows._builtin import register_builtins
 from workflows._payload import delivery_of, reader_of
 from workflows._stores import Stores
 from workflows.bodies import IN_ACTIVITY, Effect, KitWorkflow
+from workflows.errors import ContinuedAsNew
 from workflows.ports import Runtime
 
 R = TypeVar("R")
@@ -112,7 +114,9 @@ class WorkflowKit:
 
             # A wrapper of its own: the SDK marks what it registers and refuses it a second time.
             def run(ctx: Any, inp: Any = None) -> Any:
-                return found.fn(ctx, *arguments(inp))
+                ctx.occ_input = inp
+                steps = found.fn(ctx, *arguments(inp))
+                return _to_its_end(steps) if inspect.isgenerator(steps) else steps
 
             self.runtime.register_workflow(run, name=found.name)
             return found
@@ -219,6 +223,16 @@ class WorkflowKit:
         """
         self.runtime.shutdown()
         self._stores.close()
+
+
+def _to_its_end(steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """
+    The same workflow, which may end by continuing as new.
+    """
+    try:
+        return (yield from steps)
+    except ContinuedAsNew:
+        return None
 
 
 def _name_of(fn: Any) -> str:

@@ -32,6 +32,7 @@ class Context:
     def __init__(self, instance_id: str) -> None:
         self.instance_id = instance_id
         self.statuses: list[str] = []
+        self.continued: list[Any] = []
         self._guids = 0
 
     def new_guid(self) -> str:
@@ -40,6 +41,9 @@ class Context:
 
     def set_custom_status(self, text: str) -> None:
         self.statuses.append(text)
+
+    def continue_as_new(self, new_input: Any) -> None:
+        self.continued.append(new_input)
 
     def call_activity(self, name: str, *, input: Any = None, retry_policy: Any = None) -> Any:
         return ("activity", name, input)

@@ -14,7 +14,7 @@ import pytest
 from tests.workflows.engine import Context, Engine
 from toolkit import StateStore
 from toolkit.testing import MemoryStore
-from workflows import Saga, SagaAbortedError, WorkflowKit, resume_saga, saga_record, start_once, wait_event
+from workflows import Saga, WorkflowKit, resume_saga, saga_record, start_once, wait_event
 from workflows._payload import event_envelope
 from workflows.effects import NonRetryableError
 from workflows.library import RESERVE_ORDER
@@ -132,6 +132,16 @@ def test_orders_end_exact_though_a_worker_dies(daprd, worker, client_at):
     assert report["ok"]
 
 
+def waiting(ctx, order: Order):
+    """
+    An order that waits between charge and shipment.
+    """
+    saga = Saga(ctx, "order")
+    yield from saga.step("order-reserve", input=order, undo="order-release")
+    yield from saga.step("order-charge", input=order, undo="order-refund")
+    yield from wait_event(ctx, "go", timeout=timedelta(minutes=5))
+
+
 def test_a_terminated_order_is_undone(workflow_sidecar, client_at):
     """
     Terminated between charge and shipment nothing is undone, until somebody asks for it; a second asking does nothing.
@@ -144,16 +154,7 @@ def test_a_terminated_order_is_undone(workflow_sidecar, client_at):
         kit = WorkflowKit(WorkflowRuntime(**host_and_port(address)), store)
         RESERVE_ORDER.register(kit)
 
-        @kit.workflow(name="order-that-waits")
-        def waits(ctx, order: Order):
-            saga = Saga(ctx, "order")
-            try:
-                yield from saga.step("order-reserve", input=order, undo="order-release")
-                yield from saga.step("order-charge", input=order, undo="order-refund")
-                yield from wait_event(ctx, "go", timeout=timedelta(minutes=5))
-            except SagaAbortedError as aborted:
-                return aborted.report
-
+        waits = kit.workflow(name="order-that-waits")(waiting)
         plan = RESERVE_ORDER.plan(shop(4, "stop-"))
         plan.prepare(store)
         order = {"id": "stop", "customer": "stop-a", "item": "stop-x", "count": 2, "price": 3}

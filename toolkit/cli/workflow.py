@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
-from toolkit.cli import _sagas
+from toolkit.cli import _checkpoints, _sagas
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -30,6 +30,7 @@ RUN_EPILOG: Final = (
 LIST_EPILOG: Final = "Example: occ workflow list. Exit code 0."
 
 app = typer.Typer(help="Run ready workflows whose effects are applied exactly once.", no_args_is_help=True)
+app.add_typer(_checkpoints.app, name="checkpoints")
 app.add_typer(_sagas.app, name="saga")
 
 

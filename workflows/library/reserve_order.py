@@ -204,7 +204,7 @@ def check(store: StateStore, shop: Shop, outputs: Sequence[Any]) -> dict[str, An
     wrong: dict[str, Any] = {}
     for item, count in shop.stock.items():
         out = sum(order.count for order in filled if order.item == item)
-        due = {"free": count - out, "reserved": {}, "shipped": out}
+        due: dict[str, Any] = {"free": count - out, "reserved": {}, "shipped": out}
         found = store.get(stock_key(item))
         wrong |= {item: {"due": due, "found": found}} if found != due else {}
     for name, money in shop.customers.items():

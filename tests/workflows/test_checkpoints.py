@@ -1,0 +1,164 @@
+"""
+Checkpoints on a store in memory: who may save, what survives, and how old data come up to date.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.workflows.engine import Context, Engine
+from toolkit import NotFoundError, StateStore
+from toolkit.testing import MemoryStore
+from workflows import (
+    CheckpointFencedError,
+    Checkpoints,
+    WorkflowKit,
+    continue_with,
+    load_checkpoint,
+    save_checkpoint,
+)
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def store(request):
+    with StateStore("s", port=MemoryStore(request.param)) as store:
+        yield store
+
+
+@pytest.fixture
+def kit(runtime, store):
+    return WorkflowKit(runtime, store)
+
+
+@pytest.fixture
+def engine(runtime, activity, kit):
+    kit.workflow(name="any")(lambda ctx: None)
+    return Engine(runtime, activity)
+
+
+def load(ctx, **options):
+    return load_checkpoint(ctx, "rollup", "2026-10", **{"default": {"page": 0}, **options})
+
+
+def test_what_was_saved_is_loaded(engine, store):
+    """
+    By the same run and by another one; each save counts on, each load raises the epoch.
+    """
+    ctx = Context("w1")
+    cp = engine.run(ctx, load(ctx))
+    assert ({"page": 0}, 0, 1, "w1") == (cp.data, cp.seq, cp.epoch, cp.owner)
+    cp = cp.next({"page": 40})
+    info = engine.run(ctx, save_checkpoint(ctx, cp))
+    assert (1, 1) == (info.seq, info.epoch)
+    later = engine.run(Context("w2"), load(Context("w2")))
+    assert ({"page": 40}, 1, 2, "w2") == (later.data, later.seq, later.epoch, later.owner)
+    record = Checkpoints(store).get("rollup", "2026-10")
+    assert ({"page": 40}, "w2") == (record["data"], record["owner"])
+
+
+def test_a_superseded_run_saves_nothing(engine, store):
+    """
+    Once another run has loaded the checkpoint, the older one is refused, now and for good.
+    """
+    old, new = Context("w1"), Context("w2")
+    mine = engine.run(old, load(old))
+    theirs = engine.run(new, load(new))
+    with pytest.raises(CheckpointFencedError, match="taken over by workflow 'w2'"):
+        engine.run(old, save_checkpoint(old, mine.next({"page": 1})))
+    engine.run(new, save_checkpoint(new, theirs.next({"page": 2})))
+    assert {"page": 2} == Checkpoints(store).get("rollup", "2026-10")["data"]
+
+
+def test_a_checkpoint_of_another_can_be_left_alone(engine):
+    """
+    ``take_over=False`` refuses what belongs to another instance, and takes what is one's own.
+    """
+    first, other = Context("w1"), Context("w2")
+    engine.run(first, load(first))
+    with pytest.raises(CheckpointFencedError, match="belongs to workflow 'w1'"):
+        engine.run(other, load(other, take_over=False))
+    assert 2 == engine.run(first, load(first, take_over=False)).epoch
+
+
+def test_a_save_delivered_twice_is_one(engine, store):
+    """
+    A late duplicate of a save, also after the next one, changes nothing; a number is never used twice.
+    """
+    ctx, sent = Context("w1"), []
+    engine.before = lambda name, value: sent.append((name, value))
+    cp = engine.run(ctx, load(ctx))
+    first = cp.next({"page": 1})
+    engine.run(ctx, save_checkpoint(ctx, first))
+    save = sent[-1]
+    engine.run(ctx, save_checkpoint(ctx, first.next({"page": 2})))
+    again = engine.runtime.activities[save[0]](engine.activity("w1"), save[1])
+    assert 1 == again["seq"]
+    assert {"page": 2} == Checkpoints(store).get("rollup", "2026-10")["data"]
+    with pytest.raises(CheckpointFencedError, match="does not follow"):
+        engine.run(ctx, save_checkpoint(ctx, first))
+
+
+def test_old_data_are_migrated_step_by_step(engine, store):
+    """
+    From the version they were saved in to that of the code; stored so by the next save.
+    """
+    ctx = Context("w1")
+    engine.run(ctx, load(ctx))
+    steps = {1: lambda data: {"at": data["page"]}, 2: lambda data: {**data, "sum": 0}}
+    cp = engine.run(ctx, load(ctx, version=3, migrate=steps))
+    assert {"at": 0, "sum": 0} == cp.data
+    assert 1 == Checkpoints(store).get("rollup", "2026-10")["version"]
+    engine.run(ctx, save_checkpoint(ctx, cp.next(cp.data)))
+    assert 3 == Checkpoints(store).get("rollup", "2026-10")["version"]
+    with pytest.raises(ValueError, match="version 3, this code knows 2"):
+        engine.run(ctx, load(ctx, version=2))
+    with pytest.raises(ValueError, match="no step from 3 to 4"):
+        engine.run(ctx, load(ctx, version=4))
+
+
+def test_without_a_default_there_must_be_one(engine):
+    """
+    The error names the checkpoint, and nothing is made.
+    """
+    ctx = Context("w1")
+    with pytest.raises(NotFoundError, match="no checkpoint 'rollup' of 'x'"):
+        engine.run(ctx, load_checkpoint(ctx, "rollup", "x"))
+
+
+def test_a_run_continues_as_new_after_so_many_saves(engine, kit, store):
+    """
+    With its own input, and nothing behind it runs; the next run goes on from the checkpoint.
+    """
+    rounds = []
+
+    @kit.workflow(name="pages")
+    def pages(ctx, inp):
+        cp = yield from load_checkpoint(ctx, "pages", "a/b", default={"page": 0})
+        while cp.data["page"] < 7:
+            rounds.append((ctx.instance_id, cp.data["page"]))
+            cp = cp.next({"page": cp.data["page"] + 1})
+            yield from continue_with(ctx, cp, every=3)
+        return cp.data["page"]
+
+    results = []
+    for number in range(3):
+        ctx = Context(f"w{number}")
+        results.append((engine.run(ctx, engine.runtime.workflows["pages"](ctx, {"n": 5})), ctx.continued))
+    assert [(None, [{"n": 5}]), (None, [{"n": 5}]), (7, [])] == results
+    assert list(range(7)) == [page for _, page in rounds]
+    assert ["a/b"] == Checkpoints(store).list("pages")
+
+
+def test_a_dropped_checkpoint_cannot_be_saved(engine, store):
+    """
+    It is gone from the list; a run that still has it is refused.
+    """
+    ctx = Context("w1")
+    cp = engine.run(ctx, load(ctx))
+    outside = Checkpoints(store)
+    assert ["2026-10"] == outside.list("rollup")
+    assert outside.drop("rollup", "2026-10")
+    assert not outside.drop("rollup", "2026-10")
+    assert (None, []) == (outside.get("rollup", "2026-10"), outside.list("rollup"))
+    with pytest.raises(CheckpointFencedError, match="was dropped"):
+        engine.run(ctx, save_checkpoint(ctx, cp.next({"page": 1})))
