@@ -14,14 +14,16 @@ import anyio
 import anyio.abc
 import sniffio
 
+from toolkit._async_turns import AsyncKeyTurns, lead_async
 from toolkit._calls import Calls
 from toolkit._checks import check_etag
 from toolkit._drive import AsyncWorld, drive_async, marked, now
-from toolkit._gate import AsyncKeyTurns, Gate
 from toolkit._loops import event_maker, loop_token, signal_maker
+from toolkit._merge import Batch, Line
 from toolkit._queue import CANCEL_GRACE
 from toolkit.combine import AsyncCombiner
 from toolkit.core.jobs import NO_DEFAULT
+from toolkit.core.merge import MergedRun
 from toolkit.core.model import CLEAR, DELETE, KEEP, TTL, Absent, Access, Entry, ETag, Outcome
 from toolkit.core.policy import RetryPolicy
 from toolkit.core.reading import read_entries, read_entry, value_of
@@ -62,7 +64,7 @@ class AsyncStateStore(Calls):
             site = self._opened(component)
             self._group = await stack.enter_async_context(anyio.create_task_group())
             self._port, self._world = port, AsyncWorld(port, emit)
-            self._gate = Gate(event_maker())
+            self._line = Line(site, event_maker(), self._lead)
             self._combiner = AsyncCombiner(site, self._world, self._group, signal_maker())
             self._loop, self._site = loop_token(), site
             self._stack = stack.pop_all()
@@ -235,13 +237,16 @@ class AsyncStateStore(Calls):
         """
         return await drive_async(self._voiding(op_id), self._world)
 
-    def key_turns(self) -> AsyncKeyTurns:
+    def key_turns(self, run: TxRun) -> AsyncKeyTurns:
         """
         See ``StateStore.key_turns``.
         """
-        return AsyncKeyTurns(self._gate)
+        return AsyncKeyTurns(self, self._line, run, self._world)
 
-    def finish_later(self, run: TxRun) -> None:
+    def _lead(self, batch: Batch) -> None:
+        self._group.start_soon(lead_async, batch, self._line, self._world, self.finish_later)
+
+    def finish_later(self, run: TxRun | MergedRun) -> None:
         """
         See ``StateStore.finish_later``.
         """

@@ -15,10 +15,12 @@ from toolkit._background import Background
 from toolkit._calls import Calls
 from toolkit._checks import check_etag
 from toolkit._drive import World, drive, marked
-from toolkit._gate import Gate, KeyTurns
+from toolkit._merge import Batch, Line
 from toolkit._queue import Ticket
+from toolkit._turns import KeyTurns, lead
 from toolkit.combine import Combiner
 from toolkit.core.jobs import NO_DEFAULT
+from toolkit.core.merge import MergedRun
 from toolkit.core.model import CLEAR, DELETE, KEEP, TTL, Absent, Access, Entry, ETag, Outcome
 from toolkit.core.policy import RetryPolicy
 from toolkit.core.reading import read_entries, read_entry, value_of
@@ -77,7 +79,7 @@ class StateStore(Calls):
         self._port = port
         self._background = Background(f"occ-{self.name}")
         self._world = World(port, emit)
-        self._gate, self._gate_lock = Gate(threading.Event), threading.Lock()
+        self._line, self._line_lock = Line(site, threading.Event, self._lead), threading.Lock()
         self._combiner = Combiner(site, self._world, self._background.submit)
         self._site = site
         self._warn_last_write()
@@ -318,13 +320,17 @@ class StateStore(Calls):
         """
         return drive(self._voiding(op_id), self._world)
 
-    def key_turns(self) -> KeyTurns:
+    def key_turns(self, run: TxRun) -> KeyTurns:
         """
-        A place in line before the keys of a transaction.
+        A transaction's way through the line before its keys.
         """
-        return KeyTurns(self._gate, self._gate_lock)
+        return KeyTurns(self, self._line, run, self._line_lock, self._world)
 
-    def finish_later(self, run: TxRun) -> None:
+    def _lead(self, batch: Batch) -> None:
+        work = (batch, self._line, self._line_lock, self._world, self.finish_later)
+        threading.Thread(target=lead, args=work, name=f"occ-{self.name}-batch", daemon=True).start()
+
+    def finish_later(self, run: TxRun | MergedRun) -> None:
         """
         Finish what a transaction left to do, in the background; if that never happens others do it when they come by.
         """

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overl
 
 import msgspec
 
+from toolkit._async_turns import AsyncKeyTurns, Watched
 from toolkit._base import in_body
 from toolkit._calls import Calls
 from toolkit._checks import check_op_id, check_ttl, name_of
 from toolkit._drive import AsyncWorld, World, drive, drive_async, marked
 from toolkit._points import point
+from toolkit._turns import KeyTurns
 from toolkit.core.model import ABSENT, CLEAR, TTL, Access
 from toolkit.core.policy import RetryPolicy
 from toolkit.core.transaction import Finished, Isolation, Options, TxRun
@@ -110,15 +112,16 @@ class Transaction(BaseTransaction):
     body returns.
     """
 
-    def __init__(self, store: StateStore, run: TxRun, world: World) -> None:
+    def __init__(self, store: StateStore, run: TxRun, world: World, turns: KeyTurns) -> None:
         super().__init__(store, run)
-        self._world = world
+        self._world, self._turns = world, turns
 
     def get(self, key: str, default: Any = None) -> Any:
         """
         The value, or ``default``; the commit then depends on this key being unchanged.
         """
         self._check(key, Access.READ, "tx.get")
+        self._turns.touch((key,))
         value = drive(self._run.value(key), self._world)
         return default if value is ABSENT else value
 
@@ -129,6 +132,7 @@ class Transaction(BaseTransaction):
         wanted = tuple(dict.fromkeys(keys))
         for key in wanted:
             self._check(key, Access.READ, "tx.get_many")
+        self._turns.touch(wanted)
         drive(self._run.prefetch(wanted), self._world)
         found = {key: drive(self._run.value(key), self._world) for key in wanted}
         return {key: value for key, value in found.items() if value is not ABSENT}
@@ -147,16 +151,18 @@ class AsyncTransaction(BaseTransaction):
     ``Transaction`` for bodies that are ``async def``; what reads is awaited, what buffers is not.
     """
 
-    def __init__(self, store: AsyncStateStore, run: TxRun, world: AsyncWorld) -> None:
+    def __init__(self, store: AsyncStateStore, run: TxRun, world: AsyncWorld, turns: AsyncKeyTurns) -> None:
         super().__init__(store, run)
-        self._world = world
+        self._world, self._turns = world, turns
 
     async def get(self, key: str, default: Any = None) -> Any:
         """
         See ``Transaction.get``.
         """
         self._check(key, Access.READ, "tx.get")
-        value = await drive_async(self._run.value(key), self._world)
+        with self._turns:
+            await self._turns.touch((key,))
+            value = await drive_async(self._run.value(key), self._world)
         return default if value is ABSENT else value
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -166,8 +172,10 @@ class AsyncTransaction(BaseTransaction):
         wanted = tuple(dict.fromkeys(keys))
         for key in wanted:
             self._check(key, Access.READ, "tx.get_many")
-        await drive_async(self._run.prefetch(wanted), self._world)
-        found = {key: await drive_async(self._run.value(key), self._world) for key in wanted}
+        with self._turns:
+            await self._turns.touch(wanted)
+            await drive_async(self._run.prefetch(wanted), self._world)
+            found = {key: await drive_async(self._run.value(key), self._world) for key in wanted}
         return {key: value for key, value in found.items() if value is not ABSENT}
 
     async def peek(self, key: str, default: Any = None) -> Any:
@@ -175,7 +183,8 @@ class AsyncTransaction(BaseTransaction):
         See ``Transaction.peek``.
         """
         self._check(key, Access.READ, "tx.peek")
-        value = await drive_async(self._run.peek(key), self._world)
+        with self._turns:
+            value = await drive_async(self._run.peek(key), self._world)
         return default if value is ABSENT else value
 
 
@@ -385,18 +394,19 @@ def transact_sync(store: StateStore, world: World, fn: Any, said: Settings, args
     if inspect.iscoroutinefunction(body):
         raise TypeError(f"{name_of(body)} is async: use AsyncStateStore, or make it a plain function")
     run = store.begin_transaction(settings.options(store, body))
-    turns = store.key_turns()
+    turns = store.key_turns(run)
     try:
         while True:
-            done = drive(run.begin(), world)
+            done = None if turns.begins() else drive(run.begin(), world)
             if done is None:
-                result, error = _run_body(Transaction(store, run, world), body, args, kwargs)
+                result, error = _run_body(Transaction(store, run, world, turns), body, args, kwargs)
                 point("transact.ran")
-                if error is None and run.writes and turns.enter(run.keys, run.deadline):
-                    run.waited()
-                    continue
-                ended = drive(marked(run.end(result, error), "commit"), world)
-                done = ended if isinstance(ended, Finished) else None
+                settled = turns.settle(result, error)
+                if settled is False:
+                    ended = drive(marked(run.end(result, error), "commit"), world)
+                    done = ended if isinstance(ended, Finished) else None
+                elif settled is not True:
+                    done = settled
             if done is not None:
                 return _close(done)
     finally:
@@ -445,18 +455,21 @@ async def transact_async(
     """
     body, settings = unwrap(fn, said)
     run = store.begin_transaction(settings.options(store, body))
-    turns = store.key_turns()
+    turns = store.key_turns(run)
     try:
         while True:
-            done = await drive_async(run.begin(), world)
+            done = None if turns.begins() else await drive_async(run.begin(), world)
             if done is None:
-                result, error = await _run_body_async(AsyncTransaction(store, run, world), body, args, kwargs)
+                result, error = await _run_body_async(
+                    AsyncTransaction(store, run, world, turns), body, args, kwargs
+                )
                 point("transact.ran")
-                if error is None and run.writes and await turns.enter(run.keys, run.deadline):
-                    run.waited()
-                    continue
-                ended = await store.commit_shielded(run, result, error)
-                done = ended if isinstance(ended, Finished) else None
+                settled = await turns.settle(result, error)
+                if settled is False:
+                    ended = await store.commit_shielded(run, result, error)
+                    done = ended if isinstance(ended, Finished) else None
+                elif settled is not True:
+                    done = settled
             if done is not None:
                 return await _close_async(done)
     finally:
@@ -475,7 +488,7 @@ async def _run_body_async(
             raise TypeError(
                 f"{name_of(body)} is a plain function: with AsyncStateStore a body is `async def`"
             )
-        value = await result
+        value = await Watched(result, tx._turns)  # noqa: SLF001
         tx._guards_allowed()  # noqa: SLF001
     except Exception as error:  # noqa: BLE001  the run decides what becomes of it
         return None, error

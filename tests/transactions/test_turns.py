@@ -5,15 +5,17 @@ Transactions of one process on the same keys commit in turn; a caller that leave
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import anyio
 import pytest
 
 from toolkit import AsyncStateStore, Outcome, StateStore, transactional
-from toolkit._gate import Gate
+from toolkit._merge import Batch, Line, Place, Seat
 from toolkit.core.model import Reply, Write
+from toolkit.core.transaction import Options, TxRun
 from toolkit.log import capture
 from toolkit.testing.memory import AsyncMemoryStore, MemoryStore
 
@@ -28,37 +30,85 @@ class Bell:
         self.rung = True
 
 
-def keys(text: str) -> frozenset[str]:
-    return frozenset(text)
+class Waiting:
+    """A line of which the tests know who leads."""
+
+    def __init__(self, store: StateStore, path: str = "native") -> None:
+        self.site = store._live()
+        self.site.path = path  # type: ignore[assignment]
+        self.led: list[Batch] = []
+        self.line = Line(self.site, Bell, self.led.append)
+
+    def seat(self, text: str, op_id: str | None = None) -> Seat:
+        """Somebody who asks for these keys."""
+        seat = Seat(TxRun(self.site, Options("t", op_id=op_id), 0.0, 10.0, 0.0))
+        self.line.ask(seat, frozenset(text))
+        return seat
 
 
-def test_a_turn_goes_to_who_came_first():
+@pytest.fixture
+def waiting() -> Iterator[Waiting]:
+    with StateStore("x", port=MemoryStore()) as store:
+        yield Waiting(store)
+
+
+def places(*seats: Seat) -> list[str]:
+    return [seat.place.value for seat in seats]
+
+
+def test_a_turn_goes_to_who_came_first(waiting: Waiting):
     """Whoever wants a key somebody waits for gets in line behind him, even where the key is free."""
-    gate = Gate(Bell)
-    first = gate.ask(keys("ab"))
-    second = gate.ask(keys("bc"))
-    third = gate.ask(keys("c"))
-    apart = gate.ask(keys("x"))
-    assert [turn.granted for turn in (first, second, third, apart)] == [True, False, False, True]
-    gate.leave(first)
-    assert [turn.granted for turn in (second, third)] == [True, False]
-    assert second.event.rung
-    gate.leave(second)
-    assert third.granted
-    for turn in (third, apart):
-        gate.leave(turn)
-    assert (gate.held, gate.waiting) == (set(), [])
+    first, second, third = waiting.seat("ab"), waiting.seat("bc"), waiting.seat("c")
+    apart = waiting.seat("x")
+    assert places(first, second, third, apart) == ["held", "waiting", "waiting", "held"]
+    waiting.line.leave(first)
+    (batch,) = waiting.led
+    assert batch.seats == [second, third]
 
 
-def test_who_leaves_the_line_holds_nobody_up():
+def test_those_connected_by_keys_go_together(waiting: Waiting):
+    """Also through others; whoever shares no key stays out of the batch and gets its keys to itself."""
+    holder = waiting.seat("abcxy")
+    one, two, three, apart = waiting.seat("ab"), waiting.seat("cd"), waiting.seat("bc"), waiting.seat("x")
+    waiting.line.leave(holder)
+    (batch,) = waiting.led
+    assert batch.seats == [one, two, three]
+    assert batch.keys == set("abcd")
+    assert (apart.place, apart.event.rung) == (Place.HELD, True)
+
+
+def test_a_batch_has_sixteen_keys_at_most(waiting: Waiting):
+    """What is over waits for the next one, and nobody who came later takes a key from under it."""
+    pairs = ["bc", "de", "fg", "hi", "jk", "lm", "no", "pq", "rs"]
+    holder = waiting.seat("a")
+    chain = [waiting.seat(f"a{pair}") for pair in pairs]
+    waiting.line.leave(holder)
+    (batch,) = waiting.led
+    assert batch.seats == chain[:7]
+    assert len(batch.keys) == 15
+    assert {seat.place for seat in chain[7:]} == {Place.WAITING}
+
+
+@pytest.mark.parametrize(("path", "together"), [("native", 3), ("intents", 2)])
+def test_operation_ids_in_one_batch(waiting: Waiting, path: Any, together: int):
+    """One id is in a batch once; on intents, where one record decides, a batch has one id at most."""
+    waiting.site.path = path
+    holder = waiting.seat("a")
+    seats = [waiting.seat("a", op_id) for op_id in ("o", "o", "p", None)]
+    waiting.line.leave(holder)
+    (batch,) = waiting.led
+    assert batch.seats == [seats[0], *([seats[2]] if path == "native" else []), seats[3]]
+    assert len(batch.seats) == together
+
+
+def test_who_leaves_the_line_holds_nobody_up(waiting: Waiting):
     """A wait that ended with its deadline frees those behind it."""
-    gate = Gate(Bell)
-    first, second, third = gate.ask(keys("a")), gate.ask(keys("ab")), gate.ask(keys("b"))
-    gate.leave(second)
-    assert third.granted
-    gate.leave(first)
-    gate.leave(third)
-    assert (gate.held, gate.waiting) == (set(), [])
+    first, second, third = waiting.seat("a"), waiting.seat("ab"), waiting.seat("b")
+    waiting.line.leave(second)
+    assert third.place is Place.HELD
+    waiting.line.leave(first)
+    waiting.line.leave(third)
+    assert (waiting.line.held, waiting.line.waiting, +waiting.line.wanted) == (set(), [], Counter())
 
 
 @transactional

@@ -8,7 +8,7 @@ the bodies before it in the batch have made (``merge``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Isolation: TypeAlias = Literal["serializable", "read_committed"]
 RESULT_LIMIT = 64 * 1024
+NOTHING: Final = object()
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -193,6 +194,16 @@ class BodyRun:
         """
         The value the body sees: its own write, else what it read; ``ABSENT`` when there is none.
         """
+        found = self.at_hand(key)
+        if found is not NOTHING:
+            return found
+        seen, version = yield from self._look(key)
+        return plain(seen.value, key) if version else ABSENT
+
+    def at_hand(self, key: str) -> Any:
+        """
+        The value the body sees where no read is needed to tell; else ``NOTHING``.
+        """
         own = self.buffer.writes.get(key)
         if own is not None:
             return own.value if own.value is ABSENT else plain(own.value, key)
@@ -200,8 +211,10 @@ class BodyRun:
         if working is not None and key in working.rows:
             self.buffer.reads[key] = working.rows[key]
             return working.value(key)
-        seen, version = yield from self._look(key)
-        return plain(seen.value, key) if version else ABSENT
+        shown = self.buffer.shown.get(key)
+        if shown is None:
+            return NOTHING
+        return plain(shown[0].value, key) if shown[1] else ABSENT
 
     def _look(self, key: str) -> Steps[tuple[Seen, str]]:
         """

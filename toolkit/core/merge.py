@@ -20,17 +20,17 @@ from toolkit.core.body import Finished
 from toolkit.core.commit import commit_intents, undone
 from toolkit.core.events import Event
 from toolkit.core.judge import Base, Receipt
-from toolkit.core.model import Reply
+from toolkit.core.model import Reply, Row
 from toolkit.core.native import commit_native, commit_single
 from toolkit.core.notes import tx_committed_fields, tx_conflict_fields, tx_unknown_fields
 from toolkit.core.plan import Ended, Ending, Part, Path, Plan, version_of
 from toolkit.core.probe import choose_path
-from toolkit.core.records import op_key, tx_key
+from toolkit.core.records import load, op_key, tx_key
 from toolkit.core.recovery import Age, finish, read_record
 from toolkit.core.settle import backoff
 from toolkit.core.share import Alone, Retry, Share
-from toolkit.core.site import Site
-from toolkit.core.steps import Chance, Instant, Now, Pause, Steps
+from toolkit.core.site import Site, rpc_timeout
+from toolkit.core.steps import Chance, GetAll, Instant, Now, Pause, Steps
 from toolkit.core.transaction import FINISH_TIME, TxRun, unknown_error
 from toolkit.core.txreceipt import TxReceipt
 from toolkit.core.value import encode
@@ -84,16 +84,21 @@ class MergedRun:
         """
         now = yield from Now()
         self.attempt_started = now.mono
-        yield from self.working.load(self.keys)
+        self.working.add((yield from self.working.fetch(self.keys)))
         again = [share for share in self.shares if share.run.options.op_id is not None and share.run.losses]
-        for share in again:
-            yield from self._reread(share)
+        if again:
+            names = tuple([op_key(share.run.options.op_id or "") for share in again])
+            answers = yield from GetAll(names, rpc_timeout(self.deadline, now.mono))
+            for share, name, answer in zip(again, names, answers, strict=True):
+                yield from self._reread(share, name, answer)
 
-    def _reread(self, share: Share) -> Steps[None]:
+    def _reread(self, share: Share, name: str, answer: Row | Reply) -> Steps[None]:
         run = share.run
-        assert run.options.op_id is not None
         try:
-            run.record = yield from read_record(self.site, op_key(run.options.op_id), run.deadline)
+            if isinstance(answer, Row):
+                run.record = load(name, answer)
+            else:
+                run.record = yield from read_record(self.site, name, run.deadline)
             share.verdict = run.recorded(run.record)
         except StateError as error:
             share.verdict = error
@@ -123,6 +128,17 @@ class MergedRun:
             self.results += len(encode(share.outcome.result, run.record.key))
         share.ended = True
         self.working.fold(buffer)
+
+    def broke(self, failure: Exception, now: Instant) -> None:
+        """
+        Settle what a failure of the machinery itself has left open.
+        """
+        for share in self.shares:
+            if share.verdict is None:
+                receipt = self.receipt(share, now)
+                parts = self.plan.parts if self.plan is not None else ()
+                label = share.run.options.label
+                share.verdict = failure if receipt is None else unknown_error(label, receipt, parts)
 
     def full(self) -> bool:
         """
@@ -190,7 +206,7 @@ class MergedRun:
         if len(keys) < 2:
             return True
         again = Working(self.site, self.age, self.deadline)
-        yield from again.load(keys)
+        again.add((yield from again.fetch(keys)))
         return all(again.versions[key] == self.working.versions[key] for key in keys)
 
     def _commit(self, parts: tuple[Part, ...]) -> Steps[Ended]:

@@ -49,7 +49,7 @@ class Working:
         self.peeked: dict[str, Seen] = {}
         self.wall = 0.0
 
-    def load(self, keys: frozenset[str]) -> Steps[None]:
+    def fetch(self, keys: frozenset[str]) -> Steps[dict[str, Seen]]:
         """
         Read those of these keys that are not here yet, all at once, and settle what other transactions left on them.
         """
@@ -60,14 +60,24 @@ class Working:
         answers: tuple[Any, ...] = ()
         if wanted:
             answers = yield from GetAll(wanted, rpc_timeout(self.deadline, now.mono), bulk=bulk)
+        found: dict[str, Seen] = {}
         for key, answer in zip(wanted, answers, strict=True):
             if isinstance(answer, Reply) or (bulk and answer.missing):
                 # Some bulk reads miss what is there: a key that seems absent is read again by itself.
                 seen = yield from read(self.site, key, self.deadline)
             else:
                 seen = see(key, answer)
-            free = yield from clear(self.site, seen, self.age, self.deadline)
-            self.rows[key], self.versions[key] = free, version_of(free, self.wall)
+            found[key] = yield from clear(self.site, seen, self.age, self.deadline)
+        return found
+
+    def add(self, rows: dict[str, Seen]) -> None:
+        """
+        Take in what was read; a key that is here stays as it is.
+        """
+        for key, row in rows.items():
+            if key not in self.rows:
+                self.versions[key] = version_of(row, self.wall)
+                self.rows[key] = row
 
     def value(self, key: str) -> Any:
         """
