@@ -99,20 +99,29 @@ def _gone(seen: Seen) -> bool:
     return seen.stamp is not None and seen.stamp.gone
 
 
+class Payload(msgspec.Struct, frozen=True):
+    """
+    The bytes to store, and the stamp in them; a bare value has none.
+    """
+
+    data: bytes
+    stamp: Stamp | None = None
+
+
 def payload(
     seen: Seen, working: Working, write: WriteId, now: float, *, envelope: bool, idle: Collection[str] = ()
-) -> tuple[bytes, float | None]:
+) -> Payload:
     """
-    The bytes for a batch's outcome, and when the value expires.
+    What to store for a batch's outcome.
     """
     content = content_of(working.value, envelope=envelope or (seen.stamp is not None and seen.stamp.envelope))
     if content.bare is not None:
-        return encode(content.bare, seen.key), None
+        return Payload(encode(content.bare, seen.key))
     stamp = successor(seen, content, write, now, idle=idle, ops=working.ops, expires=working.expires)
     sealed = working.sealed
     if sealed is not ABSENT and sealed.data is not None and not content.envelope:
-        return _beside(sealed.data, stamp, seen.key), working.expires
-    return body(seen.key, content.members, stamp), working.expires
+        return Payload(_beside(sealed.data, stamp, seen.key), stamp)
+    return Payload(body(seen.key, content.members, stamp), stamp)
 
 
 def _beside(members: bytes, stamp: Stamp, key: str) -> bytes:

@@ -130,6 +130,42 @@ def see(key: str, row: Row) -> Seen:
     return Seen(key, row, members, _value_of(members, stamp), stamp, valid=valid, plain=False)
 
 
+class OwnRows:
+    """
+    The rows this process wrote last: one that is read back unchanged, byte by byte, needs no second look at its stamp.
+
+    Only saves time: what it answers is what ``see`` would. Threads may share it; a lost entry costs one look.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[str, tuple[bytes, Stamp]] = {}
+
+    def wrote(self, key: str, data: bytes, stamp: Stamp) -> None:
+        rows = self._rows
+        if len(data) > _OWN_BYTES:
+            rows.pop(key, None)
+            return
+        if len(rows) >= _OWN_ROWS and key not in rows:
+            rows.clear()
+        rows[key] = data, stamp
+
+    def see(self, key: str, row: Row) -> Seen:
+        """
+        See ``see``.
+        """
+        own = self._rows.get(key)
+        if own is None or own[0] != row.data:
+            return see(key, row)
+        members: dict[str, Any] = decode(row.data, key)
+        del members[RESERVED]
+        return Seen(key, row, members, _value_of(members, own[1]), own[1], valid=True, plain=False)
+
+
+# At most 4 MiB in all.
+_OWN_ROWS: Final = 256
+_OWN_BYTES: Final = 16 * 1024
+
+
 def _value_of(members: dict[str, Any], stamp: Stamp) -> Any:
     if stamp.gone and not members:
         return ABSENT

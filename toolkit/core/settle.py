@@ -14,7 +14,7 @@ from toolkit.core.model import ABSENT, UNSENT, Reply, Row, Write
 from toolkit.core.seen import Seen, see
 from toolkit.core.site import Site, refusal, rpc_timeout, unavailable
 from toolkit.core.stamp import WriteId
-from toolkit.core.steps import Chance, Get, Instant, Now, Pause, Put, Steps
+from toolkit.core.steps import NOW, Chance, Get, Instant, Now, Pause, Put, Steps
 from toolkit.core.sweep import Ghost
 from toolkit.core.value import encode
 from toolkit.errors import CorruptValueError
@@ -47,12 +47,12 @@ def read_since(
     before = started
     tries = 0
     while True:
-        answer = yield from Get(key, rpc_timeout(deadline, before), strong)
-        now = yield from Now()
+        answer: Row | Reply = yield Get(key, rpc_timeout(deadline, before), strong)
+        now: Instant = yield NOW
         after = now.mono
         if not isinstance(answer, Reply):
             site.round_trip.add(after - before)
-            return see(key, answer), now
+            return site.rows.see(key, answer), now
         if site.judge_reply(Call.GET, answer, key) is Verdict.INVALID:
             raise refusal(site.store, key, answer)
         tries += 1

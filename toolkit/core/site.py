@@ -14,6 +14,7 @@ from toolkit.core.events import Event, EventName
 from toolkit.core.jobs import Rules
 from toolkit.core.model import Reply
 from toolkit.core.policy import RetryPolicy
+from toolkit.core.seen import OwnRows
 from toolkit.core.stamp import WriteId
 from toolkit.core.steps import RPC_TIMEOUT, Note, Steps
 from toolkit.errors import (
@@ -166,6 +167,7 @@ class Site(msgspec.Struct):
     running: Callable[[str | None], None] = lambda _where: None
     decisions: Decisions = msgspec.field(default_factory=Decisions)
     round_trip: RoundTrip = msgspec.field(default_factory=RoundTrip)
+    rows: OwnRows = msgspec.field(default_factory=OwnRows)
     wins: Wins = msgspec.field(default_factory=Wins)
 
     def judge_reply(self, call: Call, reply: Reply, *keys: str) -> Verdict:

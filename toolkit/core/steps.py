@@ -111,6 +111,10 @@ class Now(Step[Instant], msgspec.Struct, frozen=True):
     """
 
 
+# The same request every time.
+NOW: Final = Now()
+
+
 class Chance(Step[float], msgspec.Struct, frozen=True):
     """
     Draw a number in [0, 1).

@@ -237,7 +237,8 @@ class KeyWriter:
     ) -> Write | ValueTooLargeError | None:
         working, rules = batch.working, self.site.rules
         idle = self.site.writers.idle
-        data, expires = payload(seen, working, write_id, now.wall, envelope=rules.envelope, idle=idle)
+        composed = payload(seen, working, write_id, now.wall, envelope=rules.envelope, idle=idle)
+        data, stamp = composed.data, composed.stamp
         if seen.plain and seen.value == working.value and type(seen.value) is type(working.value):
             return None  # a bare value has nothing that could tell this write from none
         limit = limit_of(self.site.profile)
@@ -247,11 +248,10 @@ class KeyWriter:
                 f"store less under one key",
                 key=self.key,
             )
-        ttl = (
-            garbage_ttl(working.value is ABSENT, expires, now.wall, rules.op_window)
-            if rules.has_ttl
-            else None
-        )
+        if stamp is not None:
+            self.site.rows.wrote(self.key, data, stamp)
+        gone, expires = working.sealed is ABSENT, stamp.expires if stamp is not None else None
+        ttl = garbage_ttl(gone, expires, now.wall, rules.op_window) if rules.has_ttl else None
         return conditional(self.site.profile, seen, data, ttl)
 
     def _too_large(self, seen: Seen, write_id: WriteId, now: Instant) -> None:
