@@ -80,6 +80,14 @@ def giving_up(*, success: float, limit: int = 4) -> Lines:
         yield failed(n / 50, key=f"k{n % 40}", attempt=limit)
 
 
+def rounds(spread: float) -> Lines:
+    """Five minutes, each of which has its losses in the first seconds."""
+    for minute in range(5):
+        for n in range(60):
+            yield won(60 * minute + n, write_id=f"aa-{minute}{n:02d}")
+            yield lost(60 * minute + spread * n / 60, winner="aa-000")
+
+
 FIRE: dict[str, tuple[Any, Any]] = {
     # rule: (a log on which it must speak, a log on which it must not)
     "shard": (hot, lambda: hot(seconds=200.0)),
@@ -91,6 +99,7 @@ FIRE: dict[str, tuple[Any, Any]] = {
     "outside-writer": (lambda: hot(winner="", winner_kind="foreign"), hot),
     "lost-to-itself": (lambda: hot(maybe_self=True), hot),
     "create-race": (lambda: hot(cause="exists"), hot),
+    "herd": (lambda: rounds(spread=1.0), lambda: rounds(spread=59.3)),
 }  # fmt: skip
 
 
@@ -159,6 +168,14 @@ def test_shards_suffice():
     parts = int(advice.title.split()[-2])
     rate, window = 600 / 10, 0.01
     assert 1 - math.exp(-rate / parts * window) <= 0.11
+
+
+def test_one_burst_is_no_herd():
+    """
+    A start at which everybody meets is not a schedule.
+    """
+    lines = [won(0, write_id="aa-0"), *(lost(10 + n / 1000, winner="aa-0") for n in range(90)), won(200)]
+    assert "herd" not in said(iter(lines))
 
 
 def test_times_are_what_they_seem():

@@ -215,5 +215,13 @@ def footer_lines(read: Row) -> list[tuple[str, bool]]:
         )
     if read["dropped"]:
         lines.append((f"{read['dropped']:,} lines could not be written by their process", True))
+    lines.extend(
+        (
+            f"clocks disagree: that of {clean(one['ahead'])} is at least {seconds(one['by_s'])} ahead of that of "
+            f"{clean(one['behind'])}",
+            True,
+        )
+        for one in read.get("clocks", [])[:3]
+    )
     lines.extend((clean(problem), True) for problem in read["problems"])
     return lines

@@ -9,57 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
 
 from toolkit.review.answers import Row, read_from
 from toolkit.review.engine import Review
+from toolkit.review.finding import LEAST_LOSSES, Advice, confidence, milliseconds, percent
+from toolkit.review.herd import herd
 from toolkit.review.series import curve, predicted, tail_success
 from toolkit.review.tally import KeyTally
-
-LEAST_LOSSES: Final = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Advice:
-    """
-    One finding.
-
-    Attributes:
-        rule: Its stable name.
-        title: What to do, in a few words.
-        why: The finding with its numbers.
-        do: The change.
-        keys: The keys concerned, the worst first.
-        gain_s: Lost seconds this could save, as far as the log tells; for the order.
-        confidence: ``high``, ``medium`` or ``low``, by how much was seen.
-    """
-
-    rule: str
-    title: str
-    why: str
-    do: str
-    keys: tuple[str, ...]
-    gain_s: float
-    confidence: str
-
-
-def _confidence(losses: float) -> str:
-    return "high" if losses >= 500 else "medium" if losses >= 150 else "low"
-
-
-def percent(part: float, whole: float) -> str:
-    """
-    A share as text.
-    """
-    return f"{100 * part / whole:.0f} %" if whole else "0 %"
-
-
-def milliseconds(seconds: float) -> str:
-    """
-    A duration as text.
-    """
-    return f"{1000 * seconds:.3g} ms"
 
 
 class Load:
@@ -114,7 +72,7 @@ def shard(review: Review) -> Iterator[Advice]:
             "10 % conflicts on each; or let one place apply the changes in batches.",
             (row.key,),
             row.lost_s * 0.9,
-            _confidence(row.losses),
+            confidence(row.losses),
         )
 
 
@@ -142,7 +100,7 @@ def one_owner(review: Review) -> Iterator[Advice]:
             "If it cannot be split, send its changes to one owner (an actor, a workflow or a queue), which then meets nobody.",
             (row.key,),
             row.lost_s * 0.8,
-            _confidence(row.losses),
+            confidence(row.losses),
         )
 
 
@@ -167,7 +125,7 @@ def raise_attempts(review: Review) -> Iterator[Advice]:
         "would have given up.",
         _gave_up_keys(review),
         0.0,
-        _confidence(review.conflicts),
+        confidence(review.conflicts),
     )
 
 
@@ -187,7 +145,7 @@ def attempts_will_not_help(review: Review) -> Iterator[Advice]:
         "Split the key or give it one owner; more attempts only add load.",
         _gave_up_keys(review),
         0.0,
-        _confidence(review.conflicts),
+        confidence(review.conflicts),
     )
 
 
@@ -219,7 +177,7 @@ def wait_longer(review: Review) -> Iterator[Advice]:
         f"Use RetryPolicy(initial={window:.3g}) or more, with full jitter (the default).",
         tuple(row.key for row in rows[:3]),
         0.3 * review.lost_s,
-        _confidence(losses),
+        confidence(losses),
     )
 
 
@@ -239,7 +197,7 @@ def slow_function(review: Review) -> Iterator[Advice]:
             "Move calls and heavy work out of the function, before the read or after the write.",
             (row.key,),
             row.fn_s,
-            _confidence(row.losses),
+            confidence(row.losses),
         )
 
 
@@ -264,7 +222,7 @@ def outside_writer(review: Review) -> Iterator[Advice]:
         "Let that writer use the toolkit, or add its log. If it is meant to write plainly, keep it off these keys.",
         tuple(row.key for row in rows[:5]),
         sum(row.lost_s * row.unmatched / row.losses for row in rows if row.losses),
-        "high" if foreign > 0.5 * unmatched else _confidence(unmatched),
+        "high" if foreign > 0.5 * unmatched else confidence(unmatched),
     )
 
 
@@ -283,7 +241,7 @@ def lost_to_itself(review: Review) -> Iterator[Advice]:
         "Take retries off the state component (components/resiliency.yaml), or pass op_id=, which recognises the own write.",
         (),
         0.0,
-        _confidence(losses),
+        confidence(losses),
     )
 
 
@@ -301,7 +259,7 @@ def create_race(review: Review) -> Iterator[Advice]:
         "Use update(key, change, default=...), or treat AlreadyExistsError as success. It is not an error in the data.",
         tuple(row.key for row in _hot(review)[:3]),
         0.0,
-        _confidence(exists),
+        confidence(exists),
     )
 
 
@@ -315,6 +273,7 @@ RULES: Final[dict[str, Callable[[Review], Iterator[Advice]]]] = {
     "outside-writer": outside_writer,
     "lost-to-itself": lost_to_itself,
     "create-race": create_race,
+    "herd": herd,
 }
 
 

@@ -55,7 +55,13 @@ def read_from(review: Review) -> Row:
     The footer of a review.
     """
     totals = review.totals
-    return footer(review.intake, least_sample=totals.least_sample, dropped=totals.exact.get("dropped", 0))
+    read = footer(review.intake, least_sample=totals.least_sample, dropped=totals.exact.get("dropped", 0))
+    return read | {
+        "clocks": [
+            {"ahead": ahead, "behind": behind, "by_s": by_s}
+            for ahead, behind, by_s in review.clocks.noticeable()
+        ]
+    }
 
 
 def span(review: Review) -> Row:

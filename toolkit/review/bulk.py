@@ -127,6 +127,7 @@ def losses(review: Review, lines: Sequence[Lost], column: int, weight: float) ->
             cells[cell] = [1, cost, line.fn_s]
     review.conflicts_in[column] += len(lines) * weight
     review.lost_s_in[column] += lost * weight
+    review.marks.update([line.timestamp[17:21] for line in lines])
     review.wait_s += sum(waits) * weight
     review.waits.add_all(waits, weight)
 

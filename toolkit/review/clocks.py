@@ -45,7 +45,7 @@ class Clocks:
         self.recent: dict[str, Won] = {}
         self._blocks: deque[dict[str, Won]] = deque()
         self._seen = 0
-        self.looking = True
+        self.looking = False
 
     def due(self) -> bool:
         """
@@ -56,15 +56,17 @@ class Clocks:
         while self._blocks and (len(self._blocks) >= _TOGETHER or not self.looking):
             self._blocks.popleft()
             self.recent = {name: line for block in self._blocks for name, line in block.items()}
+        if self.looking:
+            self._blocks.append({})
         return self.looking
 
     def look(self, lines: Sequence[Won]) -> None:
         """
         Remember these commits for a while.
         """
-        block = {name: line for line in lines for name in (line.write_id, line.race) if name}
-        self._blocks.append(block)
-        self.recent |= block
+        block = {name: line for line in lines for name in (line.write_id, line.race, *line.races) if name}
+        self._blocks[-1].update(block)
+        self.recent.update(block)
 
     def met(self, loser: Lost, winner: Won) -> None:
         """

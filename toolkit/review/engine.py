@@ -4,7 +4,7 @@ One pass over a log: everything the commands and the report show, in bounded mem
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from itertools import groupby
 from operator import attrgetter
@@ -52,6 +52,8 @@ class Review:
         self.intake = Intake()
         self.axis = Axis(origin)
         self.axis.on_double.append(self.double)
+        # Lines of lost attempts by second of the minute and tenth of the second, such as "07.3".
+        self.marks: Counter[str] = Counter()
         # Losses not yet put into the table of keys.
         self.charges = bulk.Charges()
         self.totals = Totals()
@@ -154,10 +156,10 @@ class Review:
         """
         Take in a block of lines; *decode* is a query's, none takes every line.
         """
-        intake = self.intake
+        intake, full = self.intake, self.clocks.due() or self.who is not None
         kept: list[Any]
         if decode is None:
-            decoding = self._decoding if self.who or self.clocks.due() else self._lean
+            decoding = self._decoding if full else self._lean
             kept = records = decoding.records(block)
         else:
             records = self._decoding.one_by_one(block, decode)

@@ -127,6 +127,8 @@ class WinnerJoin:
         for name in (line.write_id, line.race, *line.races):
             if name:
                 half.names[name] = who
+        if self.clocks.looking:
+            self.clocks.look([line])
         if self.held:
             self._tell_all(line, who)
 

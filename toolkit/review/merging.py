@@ -29,6 +29,7 @@ def merge(into: Review, other: Review) -> None:
     into.axis.last = max(into.axis.last, other.axis.last)
     into.keys.merge(other.keys)
     into.clocks.merge(other.clocks)
+    into.marks.update(other.marks)
     into.totals.merge(other.totals)
     into.waits.merge(other.waits)
     into.names.update(other.names)

@@ -35,6 +35,7 @@ class Workload:
         backoff_s: First backoff; it doubles, with full jitter.
         outside: Share of operations done by a writer that logs nothing.
         stamped: Whether conflict lines name the winning write, as they do for stamped values.
+        clocks: How many seconds each writer's clock is ahead, each on its own host; all right by default.
     """
 
     operations: int = 2000
@@ -49,6 +50,7 @@ class Workload:
     outside: float = 0.0
     stamped: bool = True
     seed: int = 1
+    clocks: tuple[float, ...] = ()
 
 
 @dataclass(slots=True)
@@ -242,10 +244,11 @@ class Simulation:
         }  # fmt: skip
 
     def _record(self, event: str, now: float, call: _Call, write_s: float) -> dict[str, Any]:
-        writer = f"worker-{call.writer}"
+        writer, clocks = f"worker-{call.writer}", self.workload.clocks
         return {
-            "v": 1, "event": event, "level": "info", "timestamp": _iso(now), "app": "shop",
-            "inst": f"host:{1000 + call.writer}", "writer": writer, "store": "statestore", "op": "update",
+            "v": 1, "event": event, "level": "info", "app": "shop",
+            "timestamp": _iso(now + clocks[call.writer] if clocks else now),
+            "inst": f"host-{call.writer}:1000" if clocks else f"host:{1000 + call.writer}", "writer": writer, "store": "statestore", "op": "update",
             "call_id": f"{call.number:016x}", "key": call.key, "key_tpl": "order-{id}",
             "race": f"{hash_race(call.key, call.base):016x}", "base_etag": str(call.base), "attempt": call.attempt,
             "read_s": round(call.read_s, 6), "fn_s": round(call.fn_s, 6), "write_s": write_s,
