@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from workflows.events import raise_event, wait_event
     from workflows.kit import WorkflowKit
     from workflows.logging import workflow_logger
-    from workflows.repair import resume_saga, saga_record
+    from workflows.repair import resolve_saga, resume_saga, saga_record
     from workflows.saga import Saga
-    from workflows.starts import StartResult, start_once
+    from workflows.starts import StartResult, StartTimeoutError, start_once
 
 _HOMES = {
     "ActorFencedError": "actors",
@@ -67,6 +67,7 @@ _HOMES = {
     "Saga": "saga",
     "SagaAbortedError": "errors",
     "StartResult": "starts",
+    "StartTimeoutError": "starts",
     "WorkflowKit": "kit",
     "call_effect": "effects",
     "continue_with": "checkpoints",
@@ -74,6 +75,7 @@ _HOMES = {
     "host_actors": "actors",
     "load_checkpoint": "checkpoints",
     "raise_event": "events",
+    "resolve_saga": "repair",
     "resume_saga": "repair",
     "saga_record": "repair",
     "save_checkpoint": "checkpoints",
@@ -102,6 +104,7 @@ __all__ = [
     "Saga",
     "SagaAbortedError",
     "StartResult",
+    "StartTimeoutError",
     "WorkflowKit",
     "call_effect",
     "continue_with",
@@ -109,6 +112,7 @@ __all__ = [
     "host_actors",
     "load_checkpoint",
     "raise_event",
+    "resolve_saga",
     "resume_saga",
     "saga_record",
     "save_checkpoint",

@@ -28,6 +28,7 @@ class Delivery:
         task_execution_id: What the engine calls the scheduled activity.
         input: The input as it came.
         by_engine: The engine retries it, not ``call_effect``.
+        void: Close the operation instead of applying the effect.
     """
 
     op: str
@@ -36,6 +37,7 @@ class Delivery:
     task_execution_id: str
     input: Any
     by_engine: bool = False
+    void: bool = False
 
 
 def envelope(op: str, attempt: int, value: Any, *, by_engine: bool = False) -> dict[str, Any]:
@@ -43,6 +45,13 @@ def envelope(op: str, attempt: int, value: Any, *, by_engine: bool = False) -> d
     The input of an activity that is an effect.
     """
     return {_MARK: 1, "op": op, "attempt": attempt, "input": plain(value), "by_engine": by_engine}
+
+
+def void_envelope(op: str, attempt: int) -> dict[str, Any]:
+    """
+    The input with which an effect's activity closes an operation, in the store where the effect would be applied.
+    """
+    return {_MARK: 1, "op": op, "attempt": attempt, "input": None, "void": True}
 
 
 def delivery_of(ctx: Any, raw: Any) -> Delivery:
@@ -55,7 +64,13 @@ def delivery_of(ctx: Any, raw: Any) -> Delivery:
     sent = _marked(raw, _MARK)
     if sent is not None:
         return Delivery(
-            sent["op"], workflow_id, sent["attempt"], execution, sent["input"], bool(sent.get("by_engine"))
+            sent["op"],
+            workflow_id,
+            sent["attempt"],
+            execution,
+            sent["input"],
+            by_engine=bool(sent.get("by_engine")),
+            void=bool(sent.get("void")),
         )
     if not execution:
         # The task id repeats after continue-as-new: keyed on it, a real effect would be taken for a repeat.

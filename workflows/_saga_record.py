@@ -9,15 +9,20 @@ from typing import Any, Final
 import msgspec
 
 NOTE_EFFECT: Final = "occ-saga-note"
-VOID_ACTIVITY: Final = "occ-saga-void"
 REPAIR_WORKFLOW: Final = "occ-saga-repair"
-# What the void activity says of a step whose body recorded an error: it took no effect, and never will.
+# What closing an operation says when its body recorded an error: it took no effect, and never will.
 REFUSED: Final = "refused"
+
+
+# Fates that an operator chose; a repair leaves such a step alone.
+SKIPPED: Final = "skipped"
+SETTLED: Final = "settled"
+BY_HAND: Final = frozenset({SKIPPED, SETTLED})
 
 
 class StepNote(msgspec.Struct, frozen=True):
     """
-    A step and how it is undone.
+    A step and how it is undone; ``fate`` once an operator has settled it by hand.
     """
 
     effect: str
@@ -25,6 +30,7 @@ class StepNote(msgspec.Struct, frozen=True):
     undo: str | None = None
     undo_input: Any = None
     pivot: bool = False
+    fate: str = ""
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -60,6 +66,9 @@ def take_note(tx: Any, note: Note) -> None:
         saga["steps"] = [*saga["steps"][: note.at], msgspec.to_builtins(note.step)]
     if note.report is not None:
         saga["report"] = note.report
+        for step, said in zip(saga["steps"], note.report["steps"], strict=False):
+            if said["fate"] in BY_HAND:
+                step["fate"] = said["fate"]
     if note.state == "completed":
         del sagas[note.saga]
     if sagas:

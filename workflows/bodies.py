@@ -10,11 +10,13 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 from toolkit import AsyncStateStore, StateStore
+from toolkit.core.model import Outcome
 from toolkit.core.policy import RetryPolicy
-from toolkit.errors import OperationVoidedError
+from toolkit.errors import OperationVoidedError, RecordedError
 from toolkit.log import bind
 from toolkit.transaction import AsyncTransaction, Transaction, transactional
 from workflows._payload import Delivery, reader_of
+from workflows._saga_record import REFUSED
 from workflows.effects import RETRIED, NonRetryableError
 from workflows.errors import EffectVoidedError
 from workflows.logging import default_logger
@@ -101,9 +103,20 @@ class Effect(Generic[R]):
 
     def apply(self, store: StateStore, delivery: Delivery) -> Any:
         """
-        Apply one delivery, unless it was applied before.
+        Apply one delivery, unless it was applied before; or close its operation, when that is what was sent.
         """
+        return self._close(store, delivery) if delivery.void else self._apply(store, delivery)
 
+    def _close(self, store: StateStore, delivery: Delivery) -> str:
+        outcome = store.void(delivery.op)
+        if outcome is Outcome.COMMITTED:
+            try:
+                self._apply(store, delivery)  # a repeat: it runs no body and gives what was recorded
+            except RecordedError:
+                return REFUSED
+        return outcome.value
+
+    def _apply(self, store: StateStore, delivery: Delivery) -> Any:
         def body(tx: Transaction) -> Any:
             own = EffectTransaction(tx, self.name, delivery)
             try:
@@ -119,6 +132,17 @@ class Effect(Generic[R]):
         """
         ``apply`` for an async body.
         """
+        if not delivery.void:
+            return await self._apply_async(store, delivery)
+        outcome = await store.void(delivery.op)
+        if outcome is Outcome.COMMITTED:
+            try:
+                await self._apply_async(store, delivery)
+            except RecordedError:
+                return REFUSED
+        return outcome.value
+
+    async def _apply_async(self, store: AsyncStateStore, delivery: Delivery) -> Any:
         fn: Callable[..., Any] = self.fn
 
         async def body(tx: AsyncTransaction) -> Any:

@@ -5,7 +5,7 @@ Calling effects from a workflow: one operation id through all attempts, and dura
 from __future__ import annotations
 
 import random
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
@@ -113,10 +113,24 @@ def call_effect(
     """
     op = op or new_op(ctx)
     name = effect if isinstance(effect, str) else effect.name
+    return (yield from attempts(ctx, name, op, lambda attempt: envelope(op, attempt, input), policy, timeout))
+
+
+def attempts(
+    ctx: Context,
+    name: str,
+    op: str,
+    sent: Callable[[int], dict[str, Any]],
+    policy: Escalation,
+    timeout: timedelta | None = None,
+) -> Generator[Any, Any, Any]:
+    """
+    Schedule an effect's activity under one operation id until it answers; ``sent`` gives the input of each attempt.
+    """
     bell = None if timeout is None else ctx.create_timer(timeout)
     attempt = 1
     while True:
-        task = ctx.call_activity(name, input=envelope(op, attempt, input))
+        task = ctx.call_activity(name, input=sent(attempt))
         try:
             return (yield from _until(task, bell, name, op))
         except Exception as error:

@@ -16,6 +16,7 @@ from toolkit.errors import SidecarUnavailableError
 from toolkit.facade import Dapr
 from toolkit.store import StateStore
 from workflows._builtin import register_builtins
+from workflows._hosting import Hosting
 from workflows._payload import delivery_of, reader_of
 from workflows._stores import Stores
 from workflows.bodies import IN_ACTIVITY, Effect, KitWorkflow
@@ -50,6 +51,7 @@ class WorkflowKit:
     ) -> None:
         self.runtime = runtime
         self._stores = Stores(store, address, port)
+        self._hosting = Hosting(runtime)
         self._names: set[str] = set()
         self._complete = False
         self._asynchronous = False
@@ -122,17 +124,6 @@ class WorkflowKit:
             return found
 
         return decorate
-
-    def activity(self, name: str, fn: Callable[[StateStore, Any, Any], Any]) -> None:
-        """
-        Register an activity that gets the kit's store first; unlike an effect it may run any number of times.
-        """
-        self._take(name)
-
-        def run(ctx: Any, inp: Any = None) -> Any:
-            return fn(self._stores.sync(), ctx, inp)
-
-        self.runtime.register_activity(run, name=name)
 
     def _add_builtins(self) -> None:
         """
@@ -209,6 +200,11 @@ class WorkflowKit:
             )
         if failed:
             raise failed[0]
+        if not self._hosting.start(timeout):
+            raise SidecarUnavailableError(
+                f"the sidecar took the worker's stream and did not host its workflows within {timeout:g} s: are placement "
+                "and scheduler running? daprd up to 1.18 can lock itself out when its only worker dies; restart the sidecar"
+            )
 
     @property
     def ready(self) -> bool:
@@ -221,6 +217,7 @@ class WorkflowKit:
         """
         Stop the worker, then close the store; work whose result was not sent is delivered again later, and applied once.
         """
+        self._hosting.stop()
         self.runtime.shutdown()
         self._stores.close()
 

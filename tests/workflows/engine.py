@@ -63,7 +63,8 @@ class StoppedError(Exception):
 
 class Engine:
     """
-    Runs a generator; ``before`` may raise or act before each activity, ``events`` are given in order.
+    Runs a generator; ``before`` may raise or act before each activity (``void NAME`` where one closes an operation),
+    ``events`` are given in order.
     """
 
     def __init__(self, runtime: Any, activity: Callable[..., Any]) -> None:
@@ -92,7 +93,9 @@ class Engine:
     def perform(self, ctx: Context, task: Any) -> Any:
         if task[0] == "activity":
             _, name, value = task
-            self.called.append(name)
-            self.before(name, value)
+            # An effect's activity also closes its operations; a test means one or the other.
+            label = f"void {name}" if isinstance(value, dict) and value.get("void") else name
+            self.called.append(label)
+            self.before(label, value)
             return self.runtime.activities[name](self.activity(ctx.instance_id), value)
         return self.events.popleft() if task[0] == "event" else None
