@@ -13,9 +13,10 @@ import msgspec
 from toolkit.core.jobs import Working
 from toolkit.core.model import ABSENT, KEEP, Marker, Write
 from toolkit.core.seen import Seen
+from toolkit.core.site import Site
 from toolkit.core.stamp import MESSAGE_LIFE, Applied, Slot, Stamp, WriteId, dump, keep_slots
 from toolkit.core.value import RESERVED, digest, encode
-from toolkit.errors import InvalidValueError
+from toolkit.errors import InvalidValueError, ValueTooLargeError
 from toolkit.stores import Profile, cas_write, create_write
 
 # What daprd takes in one gRPC message is 4 MiB; the rest is room for the frame and the key.
@@ -170,3 +171,28 @@ def limit_of(profile: Profile) -> int:
     The most bytes a value with its stamp may have.
     """
     return min(profile.max_value or MESSAGE_LIMIT, MESSAGE_LIMIT)
+
+
+def compose(
+    site: Site, seen: Seen, working: Working, id: WriteId, wall: float
+) -> Write | ValueTooLargeError | None:
+    """
+    The write that puts a batch into the store; ``None`` where it would write back the bare value that is there.
+    """
+    rules = site.rules
+    composed = payload(seen, working, id, wall, envelope=rules.envelope, idle=site.writers.idle)
+    data, stamp = composed.data, composed.stamp
+    if seen.plain and seen.value == working.value and type(seen.value) is type(working.value):
+        return None  # a bare value has nothing that could tell this write from none
+    limit = limit_of(site.profile)
+    if len(data) > limit:
+        return ValueTooLargeError(
+            f"key {seen.key!r}: {len(data)} bytes with the stamp are over the {limit} bytes this store takes; "
+            f"store less under one key",
+            key=seen.key,
+        )
+    if stamp is not None:
+        site.rows.wrote(seen.key, data, stamp)
+    gone, expires = working.sealed is ABSENT, stamp.expires if stamp is not None else None
+    ttl = garbage_ttl(gone, expires, wall, rules.op_window) if rules.has_ttl else None
+    return conditional(site.profile, seen, data, ttl)

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from toolkit.core.ahead import Ahead
 from toolkit.core.events import Event, EventName
 from toolkit.core.jobs import Rules
 from toolkit.core.model import Reply
@@ -169,6 +170,7 @@ class Site(msgspec.Struct):
     round_trip: RoundTrip = msgspec.field(default_factory=RoundTrip)
     rows: OwnRows = msgspec.field(default_factory=OwnRows)
     wins: Wins = msgspec.field(default_factory=Wins)
+    ahead: Ahead = msgspec.field(default_factory=Ahead)
 
     def judge_reply(self, call: Call, reply: Reply, *keys: str) -> Verdict:
         return classify(self.profile, call, reply.code, reply.text, keys)

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from toolkit.core.apply import apply
-from toolkit.core.compose import conditional, garbage_ttl, limit_of, payload
+from toolkit.core.compose import compose
 from toolkit.core.fairness import give_way, met_rivals, note_win
 from toolkit.core.intents import intent_of
 from toolkit.core.jobs import Batch, Done, Failed, Job, Result
@@ -68,6 +68,8 @@ class KeyWriter:
         self.attempt = Attempt()
         self.last_reply: Reply | None = None
         self.won = site.wins.take(key)
+        # The row at hand was read before the callers asked: no answer may rest on it alone.
+        self.early = False
 
     def run(self) -> Steps[Answers]:
         """
@@ -86,9 +88,13 @@ class KeyWriter:
 
     def _serve(self) -> Steps[None]:
         seen: Seen | None = None
+        fresh = False
         while True:
             now = yield from Now()
             started = now.mono
+            if not fresh:
+                seen = self.site.ahead.take(self.key, started)
+                self.early, fresh = seen is not None, True
             if seen is None:
                 seen, now = yield from self._read(started)
             self._take_more()
@@ -105,11 +111,22 @@ class KeyWriter:
                 continue
             batch = self._apply(seen, self.jobs, now.wall)
             if not batch.working.dirty:
+                if self.early:
+                    seen = self._start_over()
+                    continue
                 yield from self._finish(batch, None, seen)
                 return
             done, seen = yield from self._write(seen, batch, now)
             if done:
                 return
+
+    def _start_over(self) -> None:
+        """
+        Count the attempt for none: the row that was read early decided nothing.
+        """
+        self.early = False
+        for job in self.jobs:
+            job.attempts -= 1
 
     def _apply(self, seen: Seen, jobs: Sequence[Job], wall: float) -> Batch:
         """
@@ -203,7 +220,9 @@ class KeyWriter:
             self.writer = self.site.writers.take()
             self.receipted = False
         write_id = self.writer.next_id()
-        write = self._compose(seen, batch, write_id, now)
+        write = compose(self.site, seen, batch.working, write_id, now.wall)
+        if self.early and not isinstance(write, Write):
+            return False, self._start_over()
         if isinstance(write, ValueTooLargeError):
             self._too_large(seen, write_id, now)
             return not self.jobs, seen
@@ -228,31 +247,13 @@ class KeyWriter:
             return True, None
         if settled.fate is Fate.LOST:
             self.flight = None
+            if self.early and settled.contended and settled.seen is not None:
+                self.site.ahead.miss(self.key)
+                self._start_over()
+                return False, (yield from self._clear(settled.seen))
             return False, (yield from self._lost(seen, settled))
         yield from self._unknown(batch, now)
         return not self.jobs, None
-
-    def _compose(
-        self, seen: Seen, batch: Batch, write_id: WriteId, now: Instant
-    ) -> Write | ValueTooLargeError | None:
-        working, rules = batch.working, self.site.rules
-        idle = self.site.writers.idle
-        composed = payload(seen, working, write_id, now.wall, envelope=rules.envelope, idle=idle)
-        data, stamp = composed.data, composed.stamp
-        if seen.plain and seen.value == working.value and type(seen.value) is type(working.value):
-            return None  # a bare value has nothing that could tell this write from none
-        limit = limit_of(self.site.profile)
-        if len(data) > limit:
-            return ValueTooLargeError(
-                f"key {self.key!r}: {len(data)} bytes with the stamp are over the {limit} bytes this store takes; "
-                f"store less under one key",
-                key=self.key,
-            )
-        if stamp is not None:
-            self.site.rows.wrote(self.key, data, stamp)
-        gone, expires = working.sealed is ABSENT, stamp.expires if stamp is not None else None
-        ttl = garbage_ttl(gone, expires, now.wall, rules.op_window) if rules.has_ttl else None
-        return conditional(self.site.profile, seen, data, ttl)
 
     def _too_large(self, seen: Seen, write_id: WriteId, now: Instant) -> None:
         """
@@ -260,7 +261,7 @@ class KeyWriter:
         """
         for count in range(1, len(self.jobs) + 1):
             batch = self._apply(seen, self.jobs[:count], now.wall)
-            error = self._compose(seen, batch, write_id, now)
+            error = compose(self.site, seen, batch.working, write_id, now.wall)
             if isinstance(error, ValueTooLargeError):
                 self.answers.append((self.jobs.pop(count - 1), Failed(error)))
                 break
@@ -303,9 +304,9 @@ class KeyWriter:
         jobs, attempt = self.jobs, self.attempt
         self.jobs = []
         for index, (job, result) in enumerate(zip(jobs, batch.results, strict=True)):
-            if index < batch.firm:
+            if index < batch.firm and not self.early:
                 self.answers.append((job, result))
-            elif isinstance(result, Failed):
+            elif isinstance(result, Failed) or index < batch.firm:
                 self.jobs.append(job)
             else:
                 self.answers.append((job, Failed(unknown_error(receipt))))

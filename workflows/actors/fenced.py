@@ -19,6 +19,7 @@ from urllib.parse import quote
 from dapr.actor.runtime._method_context import ActorMethodContext
 
 from toolkit import ABSENT, KEEP, UNCHANGED, AsyncStateStore, AsyncTransaction, ConflictError
+from toolkit._ahead import ReadAhead
 from toolkit.core.model import Marker
 from toolkit.log import bind
 from workflows.actors.errors import ActorFencedError
@@ -82,6 +83,9 @@ class FencedActor(SafeActor):
     _claim: Claim | None = None
     _fenced_at: float | None = None
     _seen: tuple[State, Any] | None = None
+    # The state for the next turn, read while nobody waits; and whether this turn used what it had.
+    _ahead: ReadAhead | None = None
+    _updated: bool = False
 
     # -- names -----------------------------------------------------------------------------------------------------
 
@@ -137,7 +141,7 @@ class FencedActor(SafeActor):
         self.refuse_when_fenced()
         entry = await self.opened_store().read(self.state_key)
         self._check(entry.value)
-        self._seen = (entry.value, entry.etag)
+        self._seen = (deepcopy(entry.value), entry.etag)
         return without_mark(entry.value)
 
     async def update(
@@ -170,8 +174,14 @@ class FencedActor(SafeActor):
                     "op_id= needs on_conflict='reload': a repeat is recognised by reading the state again"
                 )
             return await self._update_or_raise(step)
-        self._seen = None
-        value = await self.opened_store().update(self.state_key, step, default={}, op_id=op_id)
+        self._seen, self._updated = None, True
+        if self._ahead is not None:
+            await self._ahead.wait()
+        try:
+            value = await self.opened_store().update(self.state_key, step, default={}, op_id=op_id)
+        except ActorFencedError:
+            self.fence()
+            raise
         # A repeated operation ran no change, so it has checked nothing yet.
         self._check(value)
         return without_mark(value)
@@ -181,14 +191,17 @@ class FencedActor(SafeActor):
             await self.load()
         assert self._seen is not None
         (value, etag), self._seen = self._seen, None
-        changed = step(deepcopy(value))
-        if changed is UNCHANGED:
-            return without_mark(value)
         try:
+            changed = step(deepcopy(value))
+            if changed is UNCHANGED:
+                return without_mark(value)
             await self.opened_store().compare_and_set(self.state_key, changed, etag)
         except ConflictError:
             # Whoever wrote, if it was a new activation, that is the news.
             self._check((await self.opened_store().read(self.state_key)).value)
+            raise
+        except ActorFencedError:
+            self.fence()
             raise
         return without_mark(changed)
 
@@ -253,8 +266,15 @@ class FencedActor(SafeActor):
         if self._fenced_at is not None and time.monotonic() - self._fenced_at >= self.reload_after:
             await self.reload()
         self.refuse_when_fenced()
-        self._seen = None
+        self._seen, self._updated = None, False
         await super()._on_pre_actor_method_internal(method_context)
+
+    async def _on_post_actor_method_internal(self, method_context: ActorMethodContext) -> None:
+        await super()._on_post_actor_method_internal(method_context)
+        if self._updated:
+            if self._ahead is None:
+                self._ahead = ReadAhead(self.opened_store(), self.state_key)
+            self._ahead.start()
 
     def refuse_when_fenced(self) -> None:
         """
@@ -316,15 +336,13 @@ class _Step:
         self.__qualname__ = getattr(change, "__qualname__", type(change).__qualname__)
 
     def __call__(self, value: State) -> State | Literal[Marker.UNCHANGED]:
-        try:
-            claim = self.actor.check(value)
-        except ActorFencedError:
-            self.actor.fence()
-            raise
+        claim = self.actor.check(value)
         mark: State = dict(value[MARK])
         if self.once is not None and self.once.done_in(mark):
             return UNCHANGED
-        changed = self.change(without_mark(value))
+        given = without_mark(value)
+        # Firing a reminder is noted even where the change says UNCHANGED, whatever it did to what it was given.
+        changed = self.change(given if self.once is None else deepcopy(given))
         if changed is UNCHANGED and self.once is None:
             return UNCHANGED
         if self.once is not None:

@@ -4,7 +4,6 @@ The stored value of a fenced actor: its own members, and the mark that says whos
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeAlias, cast
 
@@ -89,9 +88,9 @@ def state_from(changed: Any, before: State, key: str) -> State:
 
 def without_mark(value: State) -> State:
     """
-    A copy of the actor's own members.
+    The actor's own members.
     """
-    return deepcopy({name: member for name, member in value.items() if name != MARK})
+    return {name: member for name, member in value.items() if name != MARK}
 
 
 def as_object(value: Any) -> State:
