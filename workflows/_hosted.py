@@ -5,8 +5,10 @@ Calls to the engine that wait for a worker whose actor types Dapr is just regist
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
+
+import anyio
 
 R = TypeVar("R")
 
@@ -24,12 +26,26 @@ def when_hosted(call: Callable[[], R], timeout: float = REGISTERING) -> R:
         try:
             return call()
         except Exception as error:
-            if not _unhosted(error) or time.monotonic() >= end:
+            if not unhosted(error) or time.monotonic() >= end:
                 raise
         time.sleep(_PAUSE)
 
 
-def _unhosted(error: Exception) -> bool:
+async def when_hosted_async(call: Callable[[], Awaitable[R]], timeout: float = REGISTERING) -> R:
+    """
+    ``when_hosted`` for a client whose calls are awaited.
+    """
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            return await call()
+        except Exception as error:
+            if not unhosted(error) or time.monotonic() >= end:
+                raise
+        await anyio.sleep(_PAUSE)
+
+
+def unhosted(error: Exception) -> bool:
     """
     Dapr says so in words alone, under the code UNKNOWN; nothing was started then.
     """

@@ -4,22 +4,28 @@ Events to workflows whose payload arrives as it was sent, ``0``, ``False`` and `
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Coroutine, Generator
 from datetime import timedelta
-from typing import Any
+from typing import Any, overload
 
 from workflows._payload import event_data, event_envelope
-from workflows.ports import Client, Context
+from workflows.ports import AsyncClient, Client, Context
 
 
-def raise_event(client: Client, instance_id: str, name: str, data: Any = None) -> None:
+@overload
+def raise_event(client: Client, instance_id: str, name: str, data: Any = None) -> None: ...
+@overload
+def raise_event(
+    client: AsyncClient, instance_id: str, name: str, data: Any = None
+) -> Coroutine[Any, Any, None]: ...
+def raise_event(client: Any, instance_id: str, name: str, data: Any = None) -> Any:
     """
     Send an event to a workflow that waits for it with ``wait_event``.
 
     The SDK drops a payload that is falsy; this one wraps it. Dapr drops events to an instance that is unknown or over,
-    without an error.
+    without an error. With the SDK's async client it is awaited.
     """
-    client.raise_workflow_event(instance_id, name, data=event_envelope(data))
+    return client.raise_workflow_event(instance_id, name, data=event_envelope(data))
 
 
 def wait_event(ctx: Context, name: str, *, timeout: timedelta | None = None) -> Generator[Any, Any, Any]:
