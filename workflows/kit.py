@@ -9,7 +9,8 @@ import inspect
 import threading
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
+from weakref import WeakSet
 
 from toolkit.core.policy import RetryPolicy
 from toolkit.errors import SidecarUnavailableError
@@ -24,6 +25,9 @@ from workflows.errors import ContinuedAsNew
 from workflows.ports import Runtime
 
 R = TypeVar("R")
+
+# Two kits on one runtime serve two stores; what the package needs itself is registered by one of them.
+_EQUIPPED: Final[WeakSet[Runtime]] = WeakSet()
 
 
 class WorkflowKit:
@@ -53,7 +57,6 @@ class WorkflowKit:
         self._stores = Stores(store, address, port)
         self._hosting = Hosting(runtime)
         self._names: set[str] = set()
-        self._complete = False
         self._asynchronous = False
 
     def __repr__(self) -> str:
@@ -127,10 +130,10 @@ class WorkflowKit:
 
     def _add_builtins(self) -> None:
         """
-        What sagas and checkpoints need; once, with the first workflow.
+        What sagas and checkpoints need; once per runtime, by the kit that has the first workflow.
         """
-        if not self._complete:
-            self._complete = True
+        if self.runtime not in _EQUIPPED:
+            _EQUIPPED.add(self.runtime)
             register_builtins(self)
 
     def _take(self, name: str) -> None:

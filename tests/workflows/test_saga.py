@@ -302,3 +302,109 @@ def test_a_repair_leaves_a_saga_behind_its_pivot_alone(engine, store):
     (report,) = engine.run(ctx, engine.runtime.workflows["occ-saga-repair"](ctx, record))
     assert "past-pivot" == report["state"]
     assert ["take x", "pay x", "ship x"] == done(store)
+
+
+def test_a_step_is_voided_in_its_own_store(engine, runtime, store):
+    """
+    With two kits on one runtime: a step on the other one's store, whose answer is lost, is undone there.
+    """
+    with StateStore("other", port=MemoryStore("redis")) as other:
+        kit = WorkflowKit(runtime, other)
+        kit.effect(name="far")(lambda tx, word: tx.put("far", {"word": word}))
+        kit.effect(name="near")(lambda tx, word: tx.delete("far"))
+        kit.workflow(name="second")(lambda ctx: None)
+
+        def lose(name, value):
+            if name == "far":
+                engine.runtime.activities[name](engine.activity("w1"), value)
+                assert {"word": "x"} == other.get("far")
+                raise NonRetryableError("the answer is lost")
+
+        engine.before = lose
+        ctx = Context("w1")
+        report = engine.run(ctx, saga_of([("take", "give", False), ("far", "near", False)])(ctx))
+        assert ["undone", "undone"] == fates(report)
+        assert other.get("far") is None
+        assert ["take x", "give x"] == done(store)
+
+
+def test_a_late_undo_does_not_land_beside_an_operator(engine, store):
+    """
+    An undo whose answer never came, reported as done by hand: had it committed the report says so, else it never will.
+    """
+    late = []
+
+    def lose(name, value):
+        if name == "refund":
+            late.append(value)
+            raise NonRetryableError("the answer is lost")
+        if name == "give":
+            engine.runtime.activities[name](engine.activity("w1"), value)
+            raise NonRetryableError("the answer is lost")
+
+    engine.before = lose
+    engine.events.extend(
+        event_envelope(word) for word in ({"action": "done", "step": "take"}, "done", "skip")
+    )
+    ctx = Context("w1")
+    report = engine.run(ctx, saga_of([*ORDER, ("refuse", None, False)])(ctx))
+    assert ["undone", "settled", "refused"] == fates(report)
+    assert [("pay", "done"), ("take", "skip")] == [
+        (call["step"], call["action"]) for call in report["attention"]
+    ]
+    words = done(store)
+    with pytest.raises(EffectVoidedError):
+        engine.runtime.activities["refund"](engine.activity("w1"), late[0])
+    assert words == done(store)
+    noted = saga_record(store, "w1")["sagas"]["order"]["steps"]
+    assert ["", "settled", ""] == [step["fate"] for step in noted]
+    repair = engine.runtime.workflows["occ-saga-repair"]
+    ctx = Context("w1-repair")
+    engine.before = lambda *_: None
+    (again,) = engine.run(ctx, repair(ctx, {**saga_record(store, "w1"), "workflow_id": "w1"}))
+    assert ["undone", "settled", "refused"] == fates(again)
+    assert words == done(store)
+
+
+def test_a_recorded_error_can_be_tried_again(engine, runtime, store):
+    """
+    An undo, and a step behind the pivot, that refuse at first: tried again under a new operation, which takes effect once.
+    """
+    kit = WorkflowKit(runtime, store)
+    moody = {"left": 0}
+
+    def body(tx, word):
+        if moody["left"]:
+            raise RefusedError("not now")
+        log = tx.get("log")
+        tx.put("log", {"done": [*log["done"], f"moody {word}"]})
+        return "done at last"
+
+    kit.effect(name="moody", record_errors=(RefusedError,))(body)
+
+    def wait(name, _value):
+        if name == "void moody":
+            moody["left"] -= 1
+
+    engine.before = wait
+    for steps in (
+        [("take", "moody", False), ("refuse", None, False)],
+        [("ship", None, True), ("moody", None, False)],
+    ):
+        moody["left"] = 2
+        engine.events.extend([event_envelope("retry")] * 2)
+        ctx = Context(f"w{len(steps)}{steps[0][0]}")
+        report = engine.run(ctx, saga_of(steps)(ctx))
+        assert 2 == len(report["attention"])
+    assert ["take x", "moody x", "ship x", "moody x"] == done(store)
+    assert ["done", "done"] == fates(report)
+
+
+def test_an_undo_for_the_pivot_is_refused(engine):
+    """
+    It would never run; saying so at once beats a surprise.
+    """
+    for steps in ([("ship", "give", True)], [("ship", None, True), ("take", "give", False)]):
+        ctx = Context("w1")
+        with pytest.raises(TypeError, match="never undone"):
+            engine.run(ctx, saga_of(steps)(ctx))
