@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from toolkit._drive import drive_async
 from toolkit.core.intents import intent_of
 from toolkit.core.model import Row
-from toolkit.core.seen import see
 from toolkit.core.site import Site
 from toolkit.core.steps import RPC_TIMEOUT, Get, Now, Steps
 from toolkit.errors import CorruptValueError
@@ -59,7 +58,7 @@ def _read(site: Site, key: str) -> Steps[None]:
     if not isinstance(answer, Row):
         return  # the update reads for itself, and says what is wrong
     try:
-        seen = see(key, answer)
+        seen = site.rows.see(key, answer)
     except CorruptValueError:
         return  # the same
     if intent_of(seen) is None and seen.expires is None:
