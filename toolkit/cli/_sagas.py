@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import typer
@@ -17,6 +18,11 @@ SHOW_EPILOG: Final = (
 RESUME_EPILOG: Final = (
     "Example: occ workflow saga resume order-17. A worker with the undo effects must run. Exit code 0: the repair is "
     "started (or was before); 1: there is no record, the workflow is not over, or no sidecar."
+)
+
+RESOLVE_EPILOG: Final = (
+    "Example: occ workflow saga resolve order-17 retry --step charge. Exit code 0: told; 1: the workflow is unknown or "
+    "over, or no sidecar; 2: there is no such action."
 )
 
 Workflow = Annotated[str, typer.Argument(metavar="ID", help="The workflow instance.")]
@@ -85,6 +91,47 @@ def resume(
         typer.echo(json.dumps({"instance_id": started.instance_id, "started": started.started}))
     else:
         typer.echo(f"{started.instance_id}: {'started' if started.started else 'was started before'}")
+
+
+class Action(StrEnum):
+    """
+    What an operator can say.
+    """
+
+    RETRY = "retry"
+    SKIP = "skip"
+    DONE = "done"
+
+
+@app.command("resolve", epilog=RESOLVE_EPILOG)
+def resolve(
+    workflow_id: Workflow,
+    action: Annotated[Action, typer.Argument(help="Try again, leave it out, or: it was done by hand.")],
+    *,
+    step: Annotated[
+        str | None,
+        typer.Option("--step", metavar="EFFECT", help="The step that is meant; else the one waiting."),
+    ] = None,
+    address: Address = None,
+) -> None:
+    """
+    Tell a saga that needs attention how to go on.
+    """
+    import grpc
+    from dapr.ext.workflow import DaprWorkflowClient
+
+    from toolkit import StateError
+    from workflows.library.runner import host_and_port
+    from workflows.repair import resolve_saga
+
+    try:
+        resolve_saga(DaprWorkflowClient(**host_and_port(address)), workflow_id, action.value, step=step)
+    except (StateError, RuntimeError) as error:
+        raise _failed(error) from None
+    except grpc.RpcError as error:
+        said: Any = error
+        raise _failed(RuntimeError(f"the sidecar gave no answer: {said.details()}")) from None
+    typer.echo(f"{workflow_id}: told {action.value!r}")
 
 
 def _failed(error: Exception) -> typer.Exit:
