@@ -12,7 +12,6 @@ import signal
 import sys
 from datetime import UTC, datetime
 
-import msgspec
 from dapr.ext.workflow import WorkflowRuntime
 
 from toolkit.core.events import Event
@@ -20,15 +19,6 @@ from toolkit.log import add_hook
 from workflows import WorkflowKit
 from workflows.library import READY
 from workflows.library.runner import host_and_port
-from workflows.library.transfer import Posting, transfer
-
-
-def later(ctx, inp):
-    """
-    A transfer that begins at a given time, so that many begin together.
-    """
-    yield ctx.create_timer(datetime.fromtimestamp(inp["at"], UTC).replace(tzinfo=None))
-    return (yield from transfer(ctx, msgspec.convert(inp["posting"], Posting)))
 
 
 def gated(ctx, inp):
@@ -44,7 +34,6 @@ def main() -> None:
     kit = WorkflowKit(WorkflowRuntime(**host_and_port(address)), store, address=address)
     for ready in READY.values():
         ready.register(kit)
-    kit.workflow(name="later")(later)
     kit.workflow(name="gated")(gated)
     left = itertools.count(commits - 1, -1)
 
