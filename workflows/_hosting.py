@@ -16,6 +16,7 @@ import time
 from typing import Any, Final
 
 from workflows._hosted import unhosted
+from workflows._stream import StreamLog
 from workflows.logging import default_logger
 
 # Registering takes milliseconds, on a busy machine a second or two; knocking meanwhile would only repeat it.
@@ -39,6 +40,7 @@ class Hosting:
 
     def __init__(self, runtime: Any) -> None:
         self._worker: Any = getattr(runtime, "_WorkflowRuntime__worker", None)
+        self._log = StreamLog(str(getattr(self._worker, "_host_address", "")))
         self._seen: Any = None
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -51,6 +53,7 @@ class Hosting:
             return True
         self._over.clear()
         self._seen = self._stream()
+        self._log.look(self._seen, ready=self._seen is not None)
         if not self._ensure(timeout):
             return False
         self._thread = threading.Thread(target=self._watch, name="occ-kit-hosting", daemon=True)
@@ -69,6 +72,7 @@ class Hosting:
     def _watch(self) -> None:
         while not self._over.wait(_LOOK):
             now = self._stream()
+            self._log.look(now, ready=now is not None and self._worker.is_worker_ready())
             if now is not None and now is not self._seen:
                 self._seen = now
                 self._ensure(float("inf"))
