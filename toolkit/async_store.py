@@ -17,6 +17,7 @@ import sniffio
 from toolkit._async_turns import AsyncKeyTurns, lead_async
 from toolkit._calls import Calls
 from toolkit._checks import check_etag
+from toolkit._coalesce import coalesced_async
 from toolkit._drive import AsyncWorld, drive_async, marked, now
 from toolkit._loops import event_maker, loop_token, signal_maker
 from toolkit._merge import Batch, Line
@@ -63,7 +64,8 @@ class AsyncStateStore(Calls):
             stack.push_async_callback(port.close)
             site = self._opened(component)
             self._group = await stack.enter_async_context(anyio.create_task_group())
-            self._port, self._world = port, AsyncWorld(port, emit)
+            self._port = port
+            self._world = AsyncWorld(coalesced_async(port, site.profile, event_maker()), emit)
             self._line = Line(site, event_maker(), self._lead)
             self._combiner = AsyncCombiner(site, self._world, self._group, signal_maker())
             self._loop, self._site = loop_token(), site

@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 from toolkit._background import Background
 from toolkit._calls import Calls
 from toolkit._checks import check_etag
+from toolkit._coalesce import coalesced
 from toolkit._drive import World, drive, marked
 from toolkit._merge import Batch, Line
 from toolkit._queue import Ticket
@@ -78,7 +79,7 @@ class StateStore(Calls):
             raise
         self._port = port
         self._background = Background(f"occ-{self.name}")
-        self._world = World(port, emit)
+        self._world = World(coalesced(port, site.profile), emit)
         self._line, self._line_lock = Line(site, threading.Event, self._lead), threading.Lock()
         self._combiner = Combiner(site, self._world, self._background.submit)
         self._site = site

@@ -1,0 +1,273 @@
+"""
+Concurrent reads of different keys as bulk reads, between the driver and the port; the core knows nothing of it.
+
+A read goes out by itself while few are under way. Once many are, further ones gather until one of those comes back;
+then all that wait go out as one ``GetBulkState``, the oldest of them leading, two such calls at a time at most. A key
+that several wait for is asked for once: the read starts after all of them asked, so it is as fresh for each. Nobody
+waits for a timer, and a lone key goes as a plain call.
+
+A bulk read is only taken at its word where it is sure. A key it does not return, or returns an error for, is read by
+itself, and so is every key of a bulk read that failed. It has no consistency option, so it is used only where the
+store's reads are strong without one. Writes are not gathered: see ADR 14.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from toolkit.core.model import Reply, Row
+from toolkit.ports import AsyncStatePort, StatePort
+from toolkit.stores import Profile
+
+# Reads under way before further ones gather: below that, waiting for one another costs more than it saves.
+FREE: Final = 8
+# Keys in one bulk read, and bulk reads under way.
+MOST_KEYS: Final = 64
+MOST_BULKS: Final = 2
+# Seconds without bulk reads after one of them failed.
+SORE: Final = 1.0
+OVERDUE: Final = Reply("DEADLINE_EXCEEDED", "the time was up while the read waited for others")
+
+
+def pays(profile: Profile) -> bool:
+    """
+    Whether a store answers many keys in one call, as strongly as one by one.
+
+    >>> from toolkit.stores import find
+    >>> pays(find("state.postgresql", "v2")), pays(find("state.redis", "v1"))
+    (True, False)
+    """
+    return profile.bulk_pays and profile.linearizable and not profile.strong_reads
+
+
+class Read:
+    """
+    A read that waits for others.
+
+    Attributes:
+        row: What a bulk read returned; ``None`` where the key is to be read by itself.
+        done: It was answered, or its caller is gone.
+        event: Set when there is an answer, or the lead.
+    """
+
+    __slots__ = ("done", "event", "key", "lead", "row", "strong", "until")
+
+    def __init__(self, key: str, until: float, event: Any, *, strong: bool) -> None:
+        self.key, self.until, self.event, self.strong = key, until, event, strong
+        self.row: Row | None = None
+        self.lead = self.done = False
+
+
+class Gathering:
+    """
+    Who reads at once and who waits; the caller holds the lock where there are threads.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: deque[Read] = deque()
+        self.flying = 0
+        self.bulks = 0
+        self.leader: Read | None = None
+        self.sore_until = 0.0
+
+    def enter(self) -> bool:
+        """
+        Whether a read may go out at once; else it is to ``wait``.
+        """
+        if self.flying < FREE or time.monotonic() < self.sore_until:
+            self.flying += 1
+            return True
+        return False
+
+    def land(self) -> None:
+        """
+        A read that went by itself is back.
+        """
+        self.flying -= 1
+        self._appoint()
+
+    def _appoint(self) -> None:
+        """
+        Give the lead to the oldest that waits; what else has gathered by the time it starts goes with it.
+        """
+        if self.waiting and self.leader is None and self.bulks < MOST_BULKS:
+            leader = self.leader = self.waiting.popleft()
+            self.bulks += 1
+            leader.lead = True
+            leader.event.set()
+
+    def board(self, leader: Read) -> list[Read]:
+        """
+        The leader and all that wait, up to so many keys.
+        """
+        batch, keys = [leader], {leader.key}
+        while self.waiting and len(keys) < MOST_KEYS:
+            one = self.waiting.popleft()
+            batch.append(one)
+            keys.add(one.key)
+        self.leader = None
+        self._appoint()
+        return batch
+
+    def answer(self, batch: Sequence[Read], keys: Sequence[str], rows: Sequence[Row | Reply]) -> None:
+        """
+        Hand out what was read: by a bulk read, or by a plain one for a lone key, which can also tell that it is missing.
+        """
+        lone = len(keys) == 1
+        sure = {
+            key: row
+            for key, row in zip(keys, rows, strict=True)
+            if isinstance(row, Row) and (lone or not row.missing)
+        }
+        if not lone and all(isinstance(row, Reply) for row in rows):
+            self.sore_until = time.monotonic() + SORE
+        for one in batch:
+            one.row, one.done = sure.get(one.key), True
+            one.event.set()
+
+    def leave(self, one: Read, batch: Sequence[Read]) -> None:
+        """
+        A caller has its answer, or is gone: then those it was to lead wait again, and another one leads.
+        """
+        answered, one.done = one.done, True
+        if one.lead:
+            one.lead = False
+            if self.leader is one:
+                self.leader = None
+            if not answered:
+                self.waiting.extendleft(reversed([other for other in batch if not other.done]))
+            self.bulks -= 1
+            self._appoint()
+        elif not answered and one in self.waiting:
+            self.waiting.remove(one)
+
+
+def keys_of(batch: Sequence[Read]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(one.key for one in batch))
+
+
+class Coalescer:
+    """
+    A port whose concurrent reads share calls; safe for any number of threads.
+    """
+
+    def __init__(self, port: StatePort) -> None:
+        self.port, self.gathering, self.lock = port, Gathering(), threading.Lock()
+        self.connect, self.close = port.connect, port.close
+        self.get_all, self.get_bulk = port.get_all, port.get_bulk
+        self.put, self.put_all, self.multi = port.put, port.put_all, port.multi
+
+    def get(self, key: str, *, strong: bool, timeout: float) -> Row | Reply:
+        until = time.monotonic() + timeout
+        with self.lock:
+            if self.gathering.enter():
+                mine = None
+            else:
+                mine = Read(key, until, threading.Event(), strong=strong)
+                self.gathering.waiting.append(mine)
+        if mine is None:
+            try:
+                return self.port.get(key, strong=strong, timeout=timeout)
+            finally:
+                with self.lock:
+                    self.gathering.land()
+        row, left = self._together(mine), until - time.monotonic()
+        if row is not None:
+            return row
+        return self.port.get(key, strong=strong, timeout=left) if left > 0 else OVERDUE
+
+    def _together(self, mine: Read) -> Row | None:
+        batch: list[Read] = []
+        try:
+            mine.event.wait(max(mine.until - time.monotonic(), 0.0))
+            if mine.lead:
+                self._lead(mine, batch)
+        finally:
+            with self.lock:
+                self.gathering.leave(mine, batch)
+        return mine.row
+
+    def _lead(self, mine: Read, batch: list[Read]) -> None:
+        with self.lock:
+            batch += self.gathering.board(mine)
+        keys, left = keys_of(batch), mine.until - time.monotonic()
+        if left <= 0:
+            return
+        if len(keys) == 1:
+            rows: tuple[Row | Reply, ...] = (
+                self.port.get(keys[0], strong=any(one.strong for one in batch), timeout=left),
+            )
+        else:
+            rows = self.port.get_bulk(keys, timeout=left)
+        with self.lock:
+            self.gathering.answer(batch, keys, rows)
+
+
+class AsyncCoalescer:
+    """
+    The same for one event loop.
+    """
+
+    def __init__(self, port: AsyncStatePort, make_event: Callable[[], Any]) -> None:
+        self.port, self.gathering, self.make_event = port, Gathering(), make_event
+        self.connect, self.close = port.connect, port.close
+        self.get_all, self.get_bulk = port.get_all, port.get_bulk
+        self.put, self.put_all, self.multi = port.put, port.put_all, port.multi
+
+    async def get(self, key: str, *, strong: bool, timeout: float) -> Row | Reply:
+        if self.gathering.enter():
+            try:
+                return await self.port.get(key, strong=strong, timeout=timeout)
+            finally:
+                self.gathering.land()
+        until = time.monotonic() + timeout
+        mine = Read(key, until, self.make_event(), strong=strong)
+        self.gathering.waiting.append(mine)
+        row, left = await self._together(mine), until - time.monotonic()
+        if row is not None:
+            return row
+        return await self.port.get(key, strong=strong, timeout=left) if left > 0 else OVERDUE
+
+    async def _together(self, mine: Read) -> Row | None:
+        import anyio  # slow to import; the sync colour does without
+
+        batch: list[Read] = []
+        try:
+            with anyio.move_on_after(mine.until - time.monotonic()):
+                await mine.event.wait()
+            if mine.lead:
+                await self._lead(mine, batch)
+        finally:
+            self.gathering.leave(mine, batch)
+        return mine.row
+
+    async def _lead(self, mine: Read, batch: list[Read]) -> None:
+        batch += self.gathering.board(mine)
+        keys, left = keys_of(batch), mine.until - time.monotonic()
+        if left <= 0:
+            return
+        if len(keys) == 1:
+            rows: tuple[Row | Reply, ...] = (
+                await self.port.get(keys[0], strong=any(one.strong for one in batch), timeout=left),
+            )
+        else:
+            rows = await self.port.get_bulk(keys, timeout=left)
+        self.gathering.answer(batch, keys, rows)
+
+
+def coalesced(port: StatePort, profile: Profile) -> StatePort:
+    """
+    The port with shared reads, where they pay.
+    """
+    return Coalescer(port) if pays(profile) else port
+
+
+def coalesced_async(port: AsyncStatePort, profile: Profile, make_event: Callable[[], Any]) -> AsyncStatePort:
+    """
+    The same for an event loop.
+    """
+    return AsyncCoalescer(port, make_event) if pays(profile) else port
