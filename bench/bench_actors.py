@@ -33,7 +33,11 @@ class CounterInterface(ActorInterface):
     """
 
     @actormethod(name="Add")
-    async def add(self) -> int: ...
+    async def add(self) -> int:
+        """
+        Count once more.
+        """
+        raise NotImplementedError
 
 
 class Counting:
@@ -71,7 +75,7 @@ async def turn_times(store: str, sidecar: Sidecar, rounds: int, seed: int) -> di
     """
     Time every turn of each kind.
     """
-    kinds = {"Actor": PlainCounter, "SafeActor": SafeCounter, "FencedActor": FencedCounter}
+    kinds: dict[str, type[Actor]] = {"Actor": PlainCounter, "SafeActor": SafeCounter, "FencedActor": FencedCounter}
     async with (
         host_actors(*kinds.values(), store=store),
         GrpcActorProxyFactory(sidecar.grpc_endpoint) as actors,

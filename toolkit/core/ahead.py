@@ -8,7 +8,7 @@ that writes has proved it current by writing; one that changes nothing, or fails
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from toolkit.core.seen import Seen
 
@@ -59,7 +59,7 @@ class Ahead:
         return not left
 
 
-def _make_room(kept: dict[str, object]) -> None:
+def _make_room(kept: dict[str, Any]) -> None:
     while len(kept) >= _KEPT:
         # Two threads may drop one more than needed, which costs a read.
         kept.pop(next(iter(tuple(kept))), None)
