@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 
 from bench.report import Row, save
@@ -24,6 +25,8 @@ from toolkit.review.simulate import Truth, Workload, write_logs
 
 EVENTS = int(os.environ.get("OCC_BENCH_EVENTS", "10_000_000"))
 STRETCH = 250_000
+# Events of the log in two files that two processes read.
+IN_HALVES = 2_000_000
 DAY = b'"timestamp":"2026-01-05T'
 
 
@@ -43,6 +46,18 @@ def prepare(path: Path) -> tuple[Truth, int, int]:
             file.write(raw.replace(DAY, f'"timestamp":"2026-{month + 2:02d}-{day + 1:02d}T'.encode()))
     stretch.unlink()
     return truth, copies, copies * lines
+
+
+def halves(path: Path) -> list[str]:
+    """
+    The first events in two files, as two processes would have written them.
+    """
+    parts = [path.with_suffix(f".{n}.jsonl") for n in range(2)]
+    with path.open("rb") as whole, parts[0].open("wb") as even, parts[1].open("wb") as odd:
+        for line in islice(whole, IN_HALVES):
+            writer = line.index(b'"writer":"worker-') + len(b'"writer":"worker-')
+            (odd if line[writer] % 2 else even).write(line)
+    return [str(part) for part in parts]
 
 
 def bare(path: Path) -> int:
@@ -101,6 +116,10 @@ def main() -> int:
         began = time.perf_counter()
         several = parallel.review([str(path)], workers=2)
         wall = (time.perf_counter() - began) / events * 1e6
+        parts = halves(path)
+        began = time.perf_counter()
+        two = parallel.review(parts, workers=2)
+        in_two = (time.perf_counter() - began) / two.intake.events * 1e6
     assert several.conflicts == truth.conflicts * copies
     assert all(count == events for count, *_ in found.values())
     assert found["review"][3] == truth.conflicts * copies
@@ -112,6 +131,7 @@ def main() -> int:
         Row("summary, report", round(each["review"], 3), "µs per event", 2.22),
         Row("summary, report, beside the bare decode", round(each["review"] / each["bare"], 2), "times", 2.5),
         Row("summary, report, by two processes, on the wall", round(wall, 3), "µs per event", 1.25),
+        Row("the same, of two files", round(in_two, 3), "µs per event", 1.25),
         Row("memory of summary, report", found["review"][2], "MiB", 150),
         Row("memory of top", found["top"][2], "MiB", 150),
     ]

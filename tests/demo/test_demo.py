@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.review.every import check_every_command
 from tests.sidecar.processes import left_over, using
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +77,7 @@ def test_the_demo_shows_what_is_lost_and_doubled(environment, tmp_path):
     assert str(report) in output
     assert "<html" in report.read_text(encoding="utf-8").lower() or report.read_text().startswith("<!doctype")
     assert [] == re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", report.read_text(encoding="utf-8"))
-    assert list(report.parent.glob("conflicts-*.jsonl"))
+    check_every_command(sorted(map(str, report.parent.glob("conflicts-*.jsonl"))), tmp_path)
     assert [] == list((tmp_path / "scratch").iterdir())
     assert set() == left_over(str(tmp_path))
 

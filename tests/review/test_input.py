@@ -201,6 +201,18 @@ def test_one_key_in_two_stores_is_two_rows(tmp_path: Path):
     assert sorted((row["store"], row["lost"]) for row in rows) == [("s", 1), ("t", 2)]
 
 
+def test_lines_of_several_keys_count_for_the_first(tmp_path: Path):
+    """
+    A transaction's loss belongs to its first key, also after lines that have no key at all.
+    """
+    summary = {"v": 1, "event": "occ.summary", "timestamp": "2026-01-05T09:00:00.000000Z", "ops": 1}
+    lines = [summary, won(1, key="", keys=["k", "l"]), lost(2, key="", keys=["k", "l"]), lost(3, key="k")]
+    path = write(tmp_path / "log", lines)
+    for rows in (pour([path], TopCounter()).answer()["keys"], answers.top(review([path]))["keys"]):
+        assert [(row["key"], row["lost"]) for row in rows] == [("k", 2)]
+    assert pour([path], TopCounter(), Query(key="l")).answer()["keys"][0]["lost"] == 1
+
+
 def test_queries_narrow(tmp_path: Path):
     """
     Time, globs and any bound field; all must hold.

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from toolkit.cli._ask import Ask
 from toolkit.cli._show import clean, clock, count, footer_lines, seconds, share, spark
 from toolkit.review.live import LiveView
@@ -37,9 +39,14 @@ def _files(names: tuple[str, ...]) -> list[str]:
     return found
 
 
-def run(ask: Ask, *, window: int, sort: str, from_start: bool, duration: float | None) -> None:
+def run(
+    ask: Ask, *, window: int, sort: str, from_start: bool, duration: float | None, plain: bool = False
+) -> None:
     """
-    Follow until Ctrl-C or for *duration* seconds; without a terminal one snapshot is printed at the end.
+    Follow until Ctrl-C or for *duration* seconds.
+
+    On a terminal the screen is drawn again and again. With *plain*, or where there is no terminal, a line is printed for
+    each second in which something came, and the whole picture at the end.
     """
     from rich.live import Live
 
@@ -47,16 +54,20 @@ def run(ask: Ask, *, window: int, sort: str, from_start: bool, duration: float |
     view = LiveView(_files(ask.files), window=window, from_start=from_start, decode=decode)
     console = ask.out.console
     ends = None if duration is None else time.monotonic() + duration
-    screen = console.is_terminal and ask.out.people
+    screen = console.is_terminal and ask.out.people and not plain
+    told = 0
     try:
         with Live(console=console, screen=screen, auto_refresh=False) if screen else _Silent() as shown:
             while ends is None or time.monotonic() < ends:
                 for name in _files(ask.files):
                     view.follow(name)
                 now = time.time()
-                view.poll(now)
+                came = view.poll(now)
                 if screen:
                     shown.update(_screen(view.snapshot(now, limit=ask.limit, sort=sort)), refresh=True)
+                elif came and ask.out.people and int(now) > told:
+                    told = int(now)
+                    typer.echo(_line(now, view.snapshot(now, limit=1, sort=sort)))
                 time.sleep(_REFRESH)
     except KeyboardInterrupt:
         # Ctrl-C is how one leaves; what was last seen stays on the terminal.
@@ -78,6 +89,15 @@ class _Silent:
 
     def __exit__(self, *_: object) -> None:
         return None
+
+
+def _line(at: float, now: dict[str, Any]) -> str:
+    hot = now["keys"][:1]
+    hottest = f"; hottest {clean(hot[0]['key'])} with {hot[0]['lost']:,}" if hot else ""
+    return (
+        f"{time.strftime('%H:%M:%S', time.gmtime(at))} last {now['window_s']} s: {now['conflicts']:,} conflicts, "
+        f"{now['commits']:,} commits, {now['gave_up']:,} gave up, {seconds(now['lost_s'])} lost{hottest}"
+    )
 
 
 def _screen(now: dict[str, Any]) -> Any:

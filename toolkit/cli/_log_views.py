@@ -58,7 +58,11 @@ def summary(ask: Ask) -> None:
     for one in advice[:1]:
         ask.out.say(f"Advice: {clean(one.title)}", "bold green")
         ask.out.say(f"{clean(one.why)} {clean(one.do)}")
-        ask.out.say(f"({len(advice)} in all: occ log advise)\n" if len(advice) > 1 else "")
+    if hot:
+        more = f"occ log advise ({len(advice)} in all), " if len(advice) > 1 else ""
+        ask.out.say(
+            f"Read on: {more}occ log key {clean(hot[0]['key'])}, pairs, report: each with the same files\n"
+        )
     ask.out.footer(answer["read"])
 
 

@@ -217,8 +217,9 @@ def footer_lines(read: Row) -> list[tuple[str, bool]]:
         lines.append((f"{read['dropped']:,} lines could not be written by their process", True))
     lines.extend(
         (
-            f"clocks disagree: that of {clean(one['ahead'])} is at least {seconds(one['by_s'])} ahead of that of "
-            f"{clean(one['behind'])}",
+            "clocks disagree: {} is at least {} ahead of {}".format(
+                clean(one["ahead"]), seconds(one["by_s"]), clean(one["behind"])
+            ),
             True,
         )
         for one in read.get("clocks", [])[:3]

@@ -156,6 +156,11 @@ def live(
     duration: Annotated[
         str, typer.Option("--for", help="Stop after this long; until Ctrl-C without it.")
     ] = "",
+    *,
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="A line a second instead of a screen; so it is without a terminal."),
+    ] = False,
 ) -> None:
     """
     Follow growing logs; rotation and new files are followed too.
@@ -169,6 +174,7 @@ def live(
         sort=_one_of(sort, ("lost", "losses", "gave_up"), "--sort"),
         from_start=_one_of(start, ("end", "start"), "--from") == "start",
         duration=seconds_in(duration) if duration else None,
+        plain=plain,
     )
 
 

@@ -65,7 +65,7 @@ class TopCounter:
         return 0
 
     def _count_one(self, record: Any, event: str, name: str) -> None:
-        row = self.rows.get(name) or self._at(name, record)
+        row = (self.rows.get(name) if name else None) or self._at(name, record)
         if event == "occ.conflict":
             weight = 1 if record.sample == 1.0 else self._weight(record)
             axis, timestamp = self.axis, record.timestamp
