@@ -4,6 +4,7 @@ A workflow run in this process, one answer at a time, against the activities reg
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
@@ -29,15 +30,18 @@ class Context:
     is_replaying = False
     current_utc_datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
+    # As in the engine, the ids of a run that continued as new are others.
+    runs = itertools.count(1)
+
     def __init__(self, instance_id: str) -> None:
-        self.instance_id = instance_id
+        self.instance_id, self.run = instance_id, next(self.runs)
         self.statuses: list[str] = []
         self.continued: list[Any] = []
         self._guids = 0
 
     def new_guid(self) -> str:
         self._guids += 1
-        return f"guid-{self._guids}"
+        return f"guid-{self.run}-{self._guids}"
 
     def set_custom_status(self, text: str) -> None:
         self.statuses.append(text)

@@ -1,0 +1,190 @@
+"""
+Sum up a month of ledger entries page by page, with the progress in a checkpoint.
+
+Killed at any point it goes on with the page it was at; run again, under whatever instance id, it finds that it is done.
+The checkpoint of version 1 knew one sum; version 2 knows one for each account.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from toolkit.store import StateStore
+from workflows.bodies import EffectTransaction
+from workflows.checkpoints import continue_with, load_checkpoint
+from workflows.effects import call_effect
+from workflows.kit import WorkflowKit
+from workflows.library.plan import InputFileError, Job, Plan, ReadyWorkflow
+from workflows.logging import workflow_logger
+
+PAGE: Final = 10
+# Pages after which a run continues as new, so that its history stays short.
+ROUND: Final = 5
+VERSION: Final = 2
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """
+    One line of the ledger, in the smallest unit of the currency.
+    """
+
+    id: str
+    account: str
+    amount: int
+
+
+class Ledger(msgspec.Struct, frozen=True):
+    """
+    The input file: a month and its entries.
+    """
+
+    month: str
+    entries: list[Entry]
+
+
+def page_key(month: str, page: int) -> str:
+    """
+    The key of a page of entries.
+    """
+    return f"ledger/{month}/{page}"
+
+
+def result_key(month: str) -> str:
+    """
+    The key the sums are written to.
+    """
+    return f"rollup/{month}"
+
+
+def read_page(tx: EffectTransaction, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """
+    The entries of one page; none behind the last.
+    """
+    found: list[dict[str, Any]] = tx.get(page_key(asked["month"], asked["page"]), {"entries": []})["entries"]
+    return found
+
+
+def write_result(tx: EffectTransaction, result: dict[str, Any]) -> None:
+    """
+    Keep the sums of the month.
+    """
+    tx.put(result_key(result["month"]), result)
+
+
+def by_account(old: dict[str, Any]) -> dict[str, Any]:
+    """
+    Version 1 kept no sums by account: the pages have to be read again.
+    """
+    return {"page": 0, "rows": 0, "sums": {}, "restarted_at": old["page"]}
+
+
+def rollup(ctx: Any, month: str) -> Generator[Any, Any, dict[str, Any]]:
+    """
+    Page by page, then the result; every page is counted once, whatever happens in between.
+    """
+    checkpoint = yield from load_checkpoint(
+        ctx,
+        "monthly-rollup",
+        month,
+        version=VERSION,
+        migrate={1: by_account},
+        default={"page": 0, "rows": 0, "sums": {}},
+    )
+    while not checkpoint.data.get("done"):
+        data = checkpoint.data
+        entries = yield from call_effect(ctx, "rollup-page", input={"month": month, "page": data["page"]})
+        sums = Counter(data["sums"])
+        for entry in entries:
+            sums[entry["account"]] += entry["amount"]
+        after = {"page": data["page"] + 1, "rows": data["rows"] + len(entries), "sums": dict(sums)}
+        if len(entries) < PAGE:
+            after["done"] = True
+        checkpoint = checkpoint.next(after)
+        yield from continue_with(ctx, checkpoint, every=ROUND)
+    data = checkpoint.data
+    result = {"month": month, "rows": data["rows"], "sums": data["sums"]}
+    yield from call_effect(ctx, "rollup-result", input=result, op=f"monthly-rollup:{month}:{data['page']}")
+    workflow_logger(ctx).info("rollup.done", month=month, rows=data["rows"])
+    return result
+
+
+def register(kit: WorkflowKit) -> None:
+    """
+    Put the workflow and its effects on a kit.
+    """
+    kit.effect(name="rollup-page")(read_page)
+    kit.effect(name="rollup-result")(write_result)
+    kit.workflow(name="monthly_rollup")(rollup)
+
+
+def read_ledger(text: str) -> Ledger:
+    """
+    The input file as a ledger.
+    """
+    try:
+        ledger = msgspec.json.decode(text.encode(), type=Ledger)
+    except msgspec.MsgspecError as error:
+        raise InputFileError(
+            f"not a month of entries ({error}); it looks like this: "
+            '{"month": "2026-10", "entries": [{"id": "e1", "account": "a", "amount": 5}]}'
+        ) from None
+    if not ledger.month:
+        raise InputFileError("the month has no name; it is part of the keys")
+    twice = [name for name, count in Counter(entry.id for entry in ledger.entries).items() if count > 1]
+    if twice:
+        raise InputFileError(f"the entry id {twice[0]!r} is used twice")
+    return ledger
+
+
+def plan(text: str) -> Plan:
+    """
+    One instance for the month.
+    """
+    ledger = read_ledger(text)
+    jobs = (Job("monthly_rollup", f"rollup-{ledger.month}", ledger.month),)
+    return Plan(jobs, lambda store: fill(store, ledger), lambda store, done: check(store, ledger, done))
+
+
+def fill(store: StateStore, ledger: Ledger) -> None:
+    """
+    Put the pages into the store; the same ones each time.
+    """
+    for at in range(0, len(ledger.entries), PAGE):
+        page = msgspec.to_builtins(ledger.entries[at : at + PAGE])
+        store.set(page_key(ledger.month, at // PAGE), {"entries": page})
+
+
+def check(store: StateStore, ledger: Ledger, outputs: Sequence[Any]) -> dict[str, Any]:
+    """
+    Hold the result against the sums made in one pass.
+    """
+    due: Counter[str] = Counter()
+    for entry in ledger.entries:
+        due[entry.account] += entry.amount
+    found: dict[str, Any] = store.get(result_key(ledger.month), {"rows": 0, "sums": {}})
+    wrong = {
+        account: {"due": due[account], "found": found["sums"].get(account)}
+        for account in due
+        if found["sums"].get(account) != due[account]
+    }
+    return {
+        "ok": not wrong and found["rows"] == len(ledger.entries) and len(outputs) == 1,
+        "month": ledger.month,
+        "rows": found["rows"],
+        "accounts": len(due),
+        "total": sum(found["sums"].values()),
+        "wrong": wrong,
+    }
+
+
+MONTHLY_ROLLUP: Final = ReadyWorkflow(
+    name="monthly_rollup",
+    summary="Sums of a month, page by page, with a checkpoint that outlives the run and its code.",
+    sample="monthly_rollup.json",
+    register=register,
+    plan=plan,
+)
