@@ -130,7 +130,8 @@ class Hosting:
             channel: Any = self._worker._current_channel  # noqa: SLF001
             if stub is None or channel is None:
                 return
-            call = api_service_v1.DaprStub(channel).SubscribeActorEventsAlpha1(iter(asked.get, None))
+            dapr: Any = api_service_v1.DaprStub(channel)
+            call: Any = dapr.SubscribeActorEventsAlpha1(iter(asked.get, None))
             try:
                 next(call)  # registered
                 end = time.monotonic() + KNOCK

@@ -5,7 +5,9 @@ The instances of the hub: what clients ask of them, and what the answers of the 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import dapr.ext.workflow._durabletask.internal.protos as pb
 
@@ -85,7 +87,7 @@ class Engine(Dispatcher):
             instance.turning = False
             self._wake(instance)
 
-    def send(self, instance_id: str, **kind: object) -> None:
+    def send(self, instance_id: str, **kind: Any) -> None:
         """
         Give an instance an event; one that is over drops it.
         """
@@ -132,9 +134,8 @@ class Engine(Dispatcher):
     def _dispatch(self, instance: Instance, outbox: Outbox) -> None:
         for task in outbox.tasks:
             self._ready.append(_activity(instance, task))
-        generation = instance.generation
         for moment, fired in outbox.timers:
-            self._calendar.add(moment, lambda fired=fired: self._fire(instance, generation, fired))
+            self._calendar.add(moment, self._firing(instance, fired))
         for number, (target, message) in enumerate(outbox.messages):
             if kind_of(message) == "executionStarted":
                 label = f"{instance.label}.{instance.generation}.{len(instance.history)}.{number}"
@@ -176,9 +177,14 @@ class Engine(Dispatcher):
             done.result.CopyFrom(response.result)
         self._deliver_event(instance, event(self.now, taskCompleted=done))
 
-    def _fire(self, instance: Instance, generation: int, fired: pb.HistoryEvent) -> None:
-        if instance.generation == generation:
-            self._deliver_event(instance, fired)
+    def _firing(self, instance: Instance, fired: pb.HistoryEvent) -> Callable[[], None]:
+        generation = instance.generation
+
+        def fire() -> None:
+            if instance.generation == generation:
+                self._deliver_event(instance, fired)
+
+        return fire
 
     def _deliver_event(self, instance: Instance, given: pb.HistoryEvent) -> None:
         if self.instances.get(instance.id) is instance and not instance.over:

@@ -137,7 +137,7 @@ class WorkflowHistory:
 
         token = os.environ.get("DAPR_API_TOKEN")
         with sync_channel(address_of(address)) as channel:
-            stub = stubs.TaskHubSidecarServiceStub(channel)
+            stub: Any = stubs.TaskHubSidecarServiceStub(channel)
             found = stub.GetInstanceHistory(
                 pb.GetInstanceHistoryRequest(instanceId=instance_id),
                 timeout=timeout,
@@ -193,7 +193,7 @@ def steps_of(actions: Sequence[pb.WorkflowAction]) -> tuple[list[Step], str]:
     return steps, error
 
 
-def status_name(status: int) -> str:
+def status_name(status: pb.OrchestrationStatus.ValueType) -> str:
     """
     A status without its prefix.
     """

@@ -64,7 +64,7 @@ class Instance:
         self.start = start.executionStarted
         self.history: list[pb.HistoryEvent] = []
         self.inbox: list[pb.HistoryEvent] = [start]
-        self.status: int = pb.ORCHESTRATION_STATUS_PENDING
+        self.status: pb.OrchestrationStatus.ValueType = pb.ORCHESTRATION_STATUS_PENDING
         self.custom_status: StringValue | None = None
         self.completed: pb.ExecutionCompletedEvent | None = None
         self.turning = False
@@ -141,7 +141,7 @@ class Instance:
             self._child(action, now, outbox)
         elif kind == "sendEvent":
             sent = action.sendEvent
-            given = {"name": sent.name, "input": _given(sent, "data")}
+            given: dict[str, Any] = {"name": sent.name, "input": _given(sent, "data")}
             target = sent.instance.instanceId
             self._record(event(now, number, eventSent=pb.EventSentEvent(instanceId=target, **given)))
             outbox.messages.append((target, event(now, eventRaised=pb.EventRaisedEvent(**given))))
@@ -179,7 +179,7 @@ class Instance:
     def _child(self, action: pb.WorkflowAction, now: datetime, outbox: Outbox) -> None:
         asked = action.createChildWorkflow
         target = asked.instanceId or f"{self.id}:{action.id:04x}"
-        given = {"name": asked.name, "input": _given(asked, "input")}
+        given: dict[str, Any] = {"name": asked.name, "input": _given(asked, "input")}
         created = pb.ChildWorkflowInstanceCreatedEvent(instanceId=target, **given)
         self._record(event(now, action.id, childWorkflowInstanceCreated=created))
         parent = pb.ParentInstanceInfo(

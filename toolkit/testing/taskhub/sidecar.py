@@ -95,7 +95,8 @@ class WorkflowSidecar:
     def __enter__(self) -> Self:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="workflow-sidecar")
         self._server = grpc.server(self._threads, options=_ANY_SIZE)
-        stubs.add_TaskHubSidecarServiceServicer_to_server(Servicer(self._engine), self._server)
+        untyped: Any = stubs
+        untyped.add_TaskHubSidecarServiceServicer_to_server(Servicer(self._engine), self._server)
         self._port = self._server.add_insecure_port("127.0.0.1:0")
         self._server.start()
         return self
@@ -170,7 +171,7 @@ class WorkflowSidecar:
         Raises:
             WorkflowFailedError: It failed, was terminated, or was not done in time: the message says what is missing.
         """
-        client = self.client()
+        client: Any = self.client()
         name = workflow if isinstance(workflow, str) else getattr(workflow, "name", workflow)
         return self.result(
             client.schedule_new_workflow(name, input=input, instance_id=instance_id), timeout=timeout
