@@ -9,6 +9,7 @@ import typing
 
 if typing.TYPE_CHECKING:
     from toolkit.async_store import AsyncStateStore
+    from toolkit.codec import ValueCodec
     from toolkit.conflict import retry_on_conflict
     from toolkit.core.model import ABSENT, CLEAR, DELETE, KEEP, UNCHANGED, Access, Entry, ETag, Outcome
     from toolkit.core.policy import RetryPolicy
@@ -97,6 +98,7 @@ _HOMES: typing.Final = {
     "UnencodableValueError": "errors",
     "UnknownStoreError": "errors",
     "UnsafeStoreError": "errors",
+    "ValueCodec": "codec",
     "ValueTooLargeError": "errors",
     "log_to": "log",
     "retry_on_conflict": "conflict",
@@ -153,6 +155,7 @@ __all__ = [
     "UnencodableValueError",
     "UnknownStoreError",
     "UnsafeStoreError",
+    "ValueCodec",
     "ValueTooLargeError",
     "log_to",
     "retry_on_conflict",

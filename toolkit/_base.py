@@ -11,9 +11,10 @@ import secrets
 import threading
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from toolkit._checks import check_key
+from toolkit.codec import ValueCodec, check_codec
 from toolkit.core.events import Event
 from toolkit.core.jobs import Rules
 from toolkit.core.model import Access
@@ -37,6 +38,20 @@ AccessRule = Access | Mapping[str, Access]
 
 # Records of transactions and the guard of sweeps live beside the data; nobody but the protocol writes them.
 RECORD_PREFIXES: Final = ("_occ-tx-", "_occ-op-", "_occ-sweep")
+
+# What another store object of the same settings is made with, beside its place.
+_SETTINGS: Final = (
+    "access",
+    "retry",
+    "envelope",
+    "codec",
+    "op_window",
+    "op_ttl",
+    "lease",
+    "clock_skew",
+    "accept_unverified",
+    "last_write",
+)
 
 # Keys remembered as fit to be written.
 _VETTED: Final = 4096
@@ -86,6 +101,7 @@ class BaseStateStore:
         access: AccessRule | None = None,
         retry: RetryPolicy | None = None,
         envelope: bool = False,
+        codec: ValueCodec | None = None,
         op_window: float = 600,
         op_ttl: float = 604800,
         lease: float = 3.0,
@@ -108,6 +124,7 @@ class BaseStateStore:
         self.retry = retry or RetryPolicy()
         self.envelope, self.op_window, self.op_ttl, self.lease = envelope, op_window, op_ttl, lease
         self.clock_skew, self.accept_unverified, self.last_write = clock_skew, accept_unverified, last_write
+        self.codec = check_codec(codec)
         self._address, self._api_token = address, api_token
         self._profile_choice, self._port_choice = profile, port
         self._site: Site | None = None
@@ -119,8 +136,39 @@ class BaseStateStore:
         self._protects = False
 
     def __repr__(self) -> str:
-        state = "open" if self._site is not None else "closed"
+        state = "open" if self.is_open else "closed"
         return f"<{type(self).__name__} {self.name!r} ({state})>"
+
+    @property
+    def is_open(self) -> bool:
+        """
+        Whether the store has been entered and not been closed since.
+        """
+        return self._site is not None
+
+    @classmethod
+    def like(cls, other: BaseStateStore, *, startup_timeout: float | None = None) -> Self:
+        """
+        A store object with the settings of another of either colour; not open yet, with a connection of its own.
+
+        Args:
+            other: The store object whose name, place, token, rights and settings to take; open or not.
+            startup_timeout: Seconds to wait for the sidecar, instead of the other's.
+
+        >>> from toolkit import AsyncStateStore, RetryPolicy, StateStore
+        >>> store = StateStore("orders", retry=RetryPolicy(deadline=2.0))
+        >>> AsyncStateStore.like(store).retry.deadline
+        2.0
+        """
+        return cls(
+            other.name,
+            address=other._address,
+            api_token=other._api_token,
+            startup_timeout=other.startup_timeout if startup_timeout is None else startup_timeout,
+            profile=other._profile_choice,
+            port=other._port_choice,
+            **{name: getattr(other, name) for name in _SETTINGS},
+        )
 
     # -- opening ---------------------------------------------------------------------------------------------------
 

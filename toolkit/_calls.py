@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from toolkit._base import BaseStateStore
 from toolkit._checks import check_change, check_op_id, check_ttl, name_of
 from toolkit._queue import Ticket
+from toolkit.codec import coded, from_stored, to_stored
 from toolkit.core.jobs import NO_DEFAULT, Verb, check_value
 from toolkit.core.judge import Receipt
-from toolkit.core.model import DELETE, KEEP, TTL, Access, Marker, Outcome, Reply, Write
+from toolkit.core.model import ABSENT, DELETE, KEEP, TTL, Access, Entry, Marker, Outcome, Reply, Write
+from toolkit.core.reading import read_entries, read_entry, value_of
 from toolkit.core.records import op_key
 from toolkit.core.resolve import outcome_on_key, resolve_receipt
 from toolkit.core.site import Site, refusal, shown
@@ -69,6 +72,18 @@ class Calls(BaseStateStore):
             ticket.op, ticket.op_id = OpId.of(check_op_id(op_id), f"{verb}:{label}"), op_id
         return ticket
 
+    def stored_form(self, key: str, value: Any) -> Any:
+        """
+        What lies in the store for a value of the callers.
+        """
+        return value if self.codec is None else to_stored(self.codec, value, key)
+
+    def user_form(self, key: str, stored: Any) -> Any:
+        """
+        What the callers see of a private copy of what is stored.
+        """
+        return stored if self.codec is None else from_stored(self.codec, stored, key)
+
     def _update_job(
         self, key: str, change: Callable[[Any], Any], default: Any, ttl: TTL, op_id: str | None
     ) -> Ticket:
@@ -76,11 +91,16 @@ class Calls(BaseStateStore):
         if ttl is not KEEP:
             check_ttl(ttl)
         ticket = self._job("update", key, _READ_WRITE, name_of(change), ttl, op_id)
-        ticket.change = change
+        codec = self.codec
+        if codec is None:
+            ticket.change = change
+        else:
+            ticket.change = coded(codec, change, key)
+            ticket.decode = lambda stored: from_stored(codec, stored, key)
         if self.access is not Access.ALL:
             ticket.may_remove = lambda: self._require(key, Access.REMOVE, "update to DELETE")
         if default is not NO_DEFAULT:
-            ticket.default = seal(default, key)
+            ticket.default = seal(default if default is None else self.stored_form(key, default), key)
         return ticket
 
     def _value_job(
@@ -88,7 +108,7 @@ class Calls(BaseStateStore):
     ) -> Ticket:
         check_ttl(ttl)
         check_value(value, key, "value")
-        sealed = seal(value, key)
+        sealed = seal(self.stored_form(key, value), key)
         ticket = self._job(verb, key, Access.WRITE, verb, ttl, op_id)
         ticket.value, ticket.etag = sealed, etag
         return ticket
@@ -115,7 +135,7 @@ class Calls(BaseStateStore):
         if not isinstance(ttl, Marker) and not site.profile.has_ttl:
             raise TTLUnsupportedError(f"key {key!r}: this store has no expiry; leave out ttl=")
         seconds = None if isinstance(ttl, Marker) else max(1, round(ttl))
-        return Write(key, encode(plain(value, key), key), ttl=seconds)
+        return Write(key, encode(plain(self.stored_form(key, value), key), key), ttl=seconds)
 
     def _blind_answer(self, key: str, reply: Reply) -> None:
         if reply.ok:
@@ -138,6 +158,31 @@ class Calls(BaseStateStore):
         self._check_key(key, site)
         self._require(key, Access.READ, call)
         return site
+
+    def _getting(self, key: str, default: Any, *, strong: bool) -> Steps[Any]:
+        site = self._reading(key, "get")
+        if self.codec is None:
+            return value_of(site, key, self._deadline(), default, strong=strong)
+        return self._getting_decoded(site, key, default, strong=strong)
+
+    def _getting_decoded(self, site: Site, key: str, default: Any, *, strong: bool) -> Steps[Any]:
+        stored = yield from value_of(site, key, self._deadline(), ABSENT, strong=strong)
+        return default if stored is ABSENT else self.user_form(key, stored)
+
+    def _entering(self, key: str) -> Steps[Entry]:
+        site = self._reading(key, "read")
+        entry = yield from read_entry(site, key, self._deadline())
+        if self.codec is None or not entry.exists:
+            return entry
+        return Entry(key, self.user_form(key, entry.value), entry.etag, exists=True)
+
+    def _getting_many(self, keys: Iterable[str]) -> Steps[dict[str, Any]]:
+        wanted = tuple(dict.fromkeys(keys))
+        site = self._live()
+        for key in wanted:
+            self._reading(key, "get_many")
+        entries = yield from read_entries(site, wanted, self._deadline())
+        return {entry.key: self.user_form(entry.key, entry.value) for entry in entries if entry.exists}
 
     def _resolving(self, receipt: str) -> Steps[Outcome]:
         site = self._live()
@@ -167,4 +212,7 @@ class Calls(BaseStateStore):
         site = self._live()
         for key in wanted:
             self._reading(key, "snapshot")
-        return snapshot(site, wanted, self._deadline())
+        found = yield from snapshot(site, wanted, self._deadline())
+        if self.codec is None:
+            return found
+        return MappingProxyType({key: self.user_form(key, stored) for key, stored in found.items()})

@@ -14,6 +14,7 @@ import anyio
 
 from toolkit._base import AccessRule
 from toolkit.async_store import AsyncStateStore
+from toolkit.codec import ValueCodec
 from toolkit.core.policy import RetryPolicy
 from toolkit.store import StateStore
 from toolkit.stores import Profile
@@ -29,6 +30,7 @@ class StoreSettings(TypedDict, total=False):
 
     retry: RetryPolicy | None
     envelope: bool
+    codec: ValueCodec | None
     op_window: float
     op_ttl: float
     lease: float

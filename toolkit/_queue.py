@@ -27,10 +27,12 @@ class Ticket(Job, eq=False):
     Attributes:
         event: Set when there is an answer, or the lead.
         context: What its caller has bound for the log; ``None`` when nobody listened.
+        decode: From the stored form to the caller's, where there is a codec.
     """
 
     event: Any = None
     context: Context | None = None
+    decode: Callable[[Any], Any] | None = None
     result: Result | None = None
     taken: bool = False
     lead: bool = False
@@ -49,7 +51,8 @@ class Ticket(Job, eq=False):
         assert result is not None
         if isinstance(result, Failed):
             raise result.error
-        return result.value
+        value = result.value
+        return value if self.decode is None or value is None else self.decode(value)
 
 
 class KeyQueue:

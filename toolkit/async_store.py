@@ -27,7 +27,6 @@ from toolkit.core.jobs import NO_DEFAULT
 from toolkit.core.merge import MergedRun
 from toolkit.core.model import CLEAR, DELETE, KEEP, TTL, Absent, Access, Entry, ETag, Outcome
 from toolkit.core.policy import RetryPolicy
-from toolkit.core.reading import read_entries, read_entry, value_of
 from toolkit.core.steps import Steps
 from toolkit.core.transaction import Isolation, TxRun
 from toolkit.errors import StateError
@@ -107,28 +106,19 @@ class AsyncStateStore(Calls):
         """
         See ``StateStore.get``.
         """
-        site = self._reading(key, "get")
-        return await drive_async(
-            value_of(site, key, self._deadline(), default, strong=not eventual), self._world
-        )
+        return await drive_async(self._getting(key, default, strong=not eventual), self._world)
 
     async def read(self, key: str) -> Entry:
         """
         See ``StateStore.read``.
         """
-        site = self._reading(key, "read")
-        return await drive_async(read_entry(site, key, self._deadline()), self._world)
+        return await drive_async(self._entering(key), self._world)
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """
         See ``StateStore.get_many``.
         """
-        wanted = tuple(dict.fromkeys(keys))
-        site = self._live()
-        for key in wanted:
-            self._reading(key, "get_many")
-        entries = await drive_async(read_entries(site, wanted, self._deadline()), self._world)
-        return {entry.key: entry.value for entry in entries if entry.exists}
+        return await drive_async(self._getting_many(keys), self._world)
 
     def typed(self, type: type[T]) -> AsyncTypedStateStore[T]:
         """

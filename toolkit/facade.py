@@ -67,7 +67,17 @@ class BaseDapr:
 
     @property
     def is_open(self) -> bool:
+        """
+        Whether this object has been entered and not been closed since.
+        """
         return self._open
+
+    @property
+    def state_settings(self) -> StoreSettings:
+        """
+        The settings of ``states``, as they were given; ``StateStore(name, dapr=dapr, **dapr.state_settings)`` has them too.
+        """
+        return self._state_settings.copy()
 
     def _make_link(self) -> Link:
         from toolkit.dapr.address import Token, address_of

@@ -24,7 +24,6 @@ from toolkit.core.jobs import NO_DEFAULT
 from toolkit.core.merge import MergedRun
 from toolkit.core.model import CLEAR, DELETE, KEEP, TTL, Absent, Access, Entry, ETag, Outcome
 from toolkit.core.policy import RetryPolicy
-from toolkit.core.reading import read_entries, read_entry, value_of
 from toolkit.core.steps import Steps
 from toolkit.core.transaction import Isolation, TxRun
 from toolkit.errors import StateError
@@ -55,6 +54,7 @@ class StateStore(Calls):
         access: What this handle may do, or a mapping from key prefix to that (the longest prefix wins).
         retry: How long to try and how to wait.
         envelope: Wrap lists and scalars as ``{"value": …}`` so that they carry operation ids and expiries too.
+        codec: Between the callers' values and JSON, for kinds that JSON lacks; see ``ValueCodec``.
         op_window: Seconds for which a repeat of an ``op_id`` is recognised on a key.
         op_ttl: The same for ``transact``.
         profile: A profile by name or file instead of the one that belongs to the component's type.
@@ -122,26 +122,19 @@ class StateStore(Calls):
             StoreUnavailableError: No answer within the deadline.
             CorruptValueError: What is stored is not JSON.
         """
-        site = self._reading(key, "get")
-        return drive(value_of(site, key, self._deadline(), default, strong=not eventual), self._world)
+        return drive(self._getting(key, default, strong=not eventual), self._world)
 
     def read(self, key: str) -> Entry:
         """
         The value with its version, for ``compare_and_set`` and ``delete``.
         """
-        site = self._reading(key, "read")
-        return drive(read_entry(site, key, self._deadline()), self._world)
+        return drive(self._entering(key), self._world)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """
         The values of those keys that exist; read in parallel, not at one moment (``snapshot`` does that).
         """
-        wanted = tuple(dict.fromkeys(keys))
-        site = self._live()
-        for key in wanted:
-            self._reading(key, "get_many")
-        entries = drive(read_entries(site, wanted, self._deadline()), self._world)
-        return {entry.key: entry.value for entry in entries if entry.exists}
+        return drive(self._getting_many(keys), self._world)
 
     def typed(self, type: type[T]) -> TypedStateStore[T]:
         """

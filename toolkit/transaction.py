@@ -53,7 +53,7 @@ class BaseTransaction:
         """
         check_ttl(ttl)
         self._check(key, Access.WRITE, "tx.put")
-        self._run.put(key, value, ttl)
+        self._run.put(key, self._store.stored_form(key, value), ttl)
 
     def create(self, key: str, value: Any, *, ttl: TTL = CLEAR) -> None:
         """
@@ -61,7 +61,7 @@ class BaseTransaction:
         """
         check_ttl(ttl)
         self._check(key, Access.WRITE, "tx.create")
-        self._run.put(key, value, ttl, create=True)
+        self._run.put(key, self._store.stored_form(key, value), ttl, create=True)
 
     def delete(self, key: str) -> None:
         """
@@ -123,7 +123,7 @@ class Transaction(BaseTransaction):
         self._check(key, Access.READ, "tx.get")
         self._turns.touch((key,))
         value = drive(self._run.value(key), self._world)
-        return default if value is ABSENT else value
+        return default if value is ABSENT else self._store.user_form(key, value)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """
@@ -135,7 +135,7 @@ class Transaction(BaseTransaction):
         self._turns.touch(wanted)
         drive(self._run.prefetch(wanted), self._world)
         found = {key: drive(self._run.value(key), self._world) for key in wanted}
-        return {key: value for key, value in found.items() if value is not ABSENT}
+        return {key: self._store.user_form(key, value) for key, value in found.items() if value is not ABSENT}
 
     def peek(self, key: str, default: Any = None) -> Any:
         """
@@ -143,7 +143,7 @@ class Transaction(BaseTransaction):
         """
         self._check(key, Access.READ, "tx.peek")
         value = drive(self._run.peek(key), self._world)
-        return default if value is ABSENT else value
+        return default if value is ABSENT else self._store.user_form(key, value)
 
 
 class AsyncTransaction(BaseTransaction):
@@ -163,7 +163,7 @@ class AsyncTransaction(BaseTransaction):
         with self._turns:
             await self._turns.touch((key,))
             value = await drive_async(self._run.value(key), self._world)
-        return default if value is ABSENT else value
+        return default if value is ABSENT else self._store.user_form(key, value)
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """
@@ -176,7 +176,7 @@ class AsyncTransaction(BaseTransaction):
             await self._turns.touch(wanted)
             await drive_async(self._run.prefetch(wanted), self._world)
             found = {key: await drive_async(self._run.value(key), self._world) for key in wanted}
-        return {key: value for key, value in found.items() if value is not ABSENT}
+        return {key: self._store.user_form(key, value) for key, value in found.items() if value is not ABSENT}
 
     async def peek(self, key: str, default: Any = None) -> Any:
         """
@@ -185,7 +185,7 @@ class AsyncTransaction(BaseTransaction):
         self._check(key, Access.READ, "tx.peek")
         with self._turns:
             value = await drive_async(self._run.peek(key), self._world)
-        return default if value is ABSENT else value
+        return default if value is ABSENT else self._store.user_form(key, value)
 
 
 class Settings(msgspec.Struct, frozen=True):

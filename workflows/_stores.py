@@ -6,26 +6,13 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Any
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from toolkit.async_store import AsyncStateStore
 from toolkit.facade import Dapr
 from toolkit.store import StateStore
-
-_CARRIED: Final = (
-    "startup_timeout",
-    "access",
-    "retry",
-    "envelope",
-    "op_window",
-    "op_ttl",
-    "lease",
-    "clock_skew",
-    "accept_unverified",
-    "last_write",
-)
 
 
 class Stores:
@@ -37,10 +24,10 @@ class Stores:
     """
 
     def __init__(self, store: str | StateStore | Dapr, address: str | None, port: Any) -> None:
-        opened = isinstance(store, StateStore) and store._site is not None  # noqa: SLF001  one distribution
-        self._given = store if isinstance(store, StateStore) and opened else None
-        self._options = _options(store, address, port)
-        self.name: str = self._options["name"]
+        self._given = store if isinstance(store, StateStore) and store.is_open else None
+        self._model = _model(store, address, port)
+        self._timeout: float | None = None
+        self.name: str = self._model.name
         self._lock = threading.Lock()
         self._stack = ExitStack()
         self._sync: StateStore | None = self._given
@@ -50,7 +37,7 @@ class Stores:
         """
         How long opening may wait for the sidecar.
         """
-        self._options["startup_timeout"] = timeout
+        self._timeout = timeout
 
     def sync(self) -> StateStore:
         """
@@ -58,7 +45,9 @@ class Stores:
         """
         with self._lock:
             if self._sync is None:
-                self._sync = self._stack.enter_context(StateStore(**self._options))
+                self._sync = self._stack.enter_context(
+                    StateStore.like(self._model, startup_timeout=self._timeout)
+                )
             return self._sync
 
     def on_loop(self) -> tuple[BlockingPortal, AsyncStateStore]:
@@ -69,7 +58,7 @@ class Stores:
             if self._async is None:
                 with ExitStack() as opening:
                     portal = opening.enter_context(start_blocking_portal("asyncio", name="occ-effects"))
-                    store = AsyncStateStore(**self._options)
+                    store = AsyncStateStore.like(self._model, startup_timeout=self._timeout)
                     opening.enter_context(portal.wrap_async_context_manager(store))
                     self._stack.push(opening.pop_all())
                     self._async = portal, store
@@ -85,20 +74,16 @@ class Stores:
         stack.close()
 
 
-def _options(store: str | StateStore | Dapr, address: str | None, port: Any) -> dict[str, Any]:
+def _model(store: str | StateStore | Dapr, address: str | None, port: Any) -> StateStore:
+    """
+    A store object that has the settings of those to be opened; it is not opened itself.
+    """
     if isinstance(store, str):
-        return {"name": store, "address": address, "port": port}
+        return StateStore(store, address=address, port=port)
     if address is not None or port is not None:
         raise TypeError("address= and port= belong to a store that is named; the object given has its own")
-    if isinstance(store, Dapr):
-        if store.state_store is None:
-            raise TypeError(f"{store!r} names no state store: Dapr(state_store='...')")
-        return {"name": store.state_store, "dapr": store, **store._state_settings}  # noqa: SLF001  one distribution
-    return {
-        "name": store.name,
-        "address": store._address,  # noqa: SLF001
-        "api_token": store._api_token,  # noqa: SLF001
-        "profile": store._profile_choice,  # noqa: SLF001
-        "port": store._port_choice,  # noqa: SLF001
-        **{name: getattr(store, name) for name in _CARRIED},
-    }
+    if isinstance(store, StateStore):
+        return store
+    if store.state_store is None:
+        raise TypeError(f"{store!r} names no state store: Dapr(state_store='...')")
+    return StateStore(store.state_store, dapr=store, **store.state_settings)

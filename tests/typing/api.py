@@ -58,6 +58,7 @@ from toolkit import (
     UnencodableValueError,
     UnknownStoreError,
     UnsafeStoreError,
+    ValueCodec,
     ValueTooLargeError,
     log_to,
     retry_on_conflict,
@@ -258,3 +259,22 @@ def errors(
 
 def logs() -> None:
     log_to("conflicts.jsonl")
+
+
+class Upper:
+    def encode(self, value: str, /) -> str:
+        return value.upper()
+
+    def decode(self, stored: str, /) -> str:
+        return stored.lower()
+
+
+def codecs(upper: Upper) -> None:
+    codec: ValueCodec = upper
+    store = StateStore("s", codec=codec)
+    assert_type(store.codec, ValueCodec | None)
+    assert_type(store.is_open, bool)
+    assert_type(AsyncStateStore.like(store), AsyncStateStore)
+    assert_type(StateStore.like(AsyncStateStore.like(store), startup_timeout=1.0), StateStore)
+    StateStore("s", codec=Upper)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    StateStore("s", codec=str)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
