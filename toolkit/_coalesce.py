@@ -8,7 +8,7 @@ waits for a timer, and a lone key goes as a plain call.
 
 A bulk read is only taken at its word where it is sure. A key it does not return, or returns an error for, is read by
 itself, and so is every key of a bulk read that failed. It has no consistency option, so it is used only where the
-store's reads are strong without one. Writes are not gathered: see ADR 14.
+store's reads are strong without one. Writes are not gathered: see ADR 16.
 """
 
 from __future__ import annotations
