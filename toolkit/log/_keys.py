@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
 
-from toolkit.log._settings import LogSettings
+from toolkit.log._settings import LogSettings, from_environment
 
 MAX_TEMPLATES: Final = 100
 OTHER: Final = "_other"
@@ -105,3 +105,24 @@ class KeyNames:
             return OTHER
         self._known.add(guess)
         return guess
+
+
+def metric_label(templates: Sequence[str]) -> Callable[[str], str]:
+    """
+    Make the function from a key to the label it has in metrics and traces, which other people read than the log.
+
+    A key is never its own label: one that is like no template and has no part that varies, such as a name, is ``_other``
+    until it is declared. Where the log hides its keys (``OCC_LOG_KEYS``), only declared templates are labels.
+    """
+    try:
+        settings = from_environment(overrides={"templates": tuple(templates)} if templates else None)
+    except ValueError:
+        # The log itself says what is wrong with the environment; here nothing is shown rather than too much.
+        settings = LogSettings(keys="template", templates=tuple(templates))
+    template, declared = KeyNames(settings).template, frozenset(settings.templates)
+
+    def label(key: str) -> str:
+        found = template(key)
+        return OTHER if found == key and found not in declared else found
+
+    return label

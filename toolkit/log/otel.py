@@ -11,8 +11,7 @@ from opentelemetry.metrics import MeterProvider
 
 from toolkit.core.events import Event
 from toolkit.log._emitter import add_hook, remove_hook
-from toolkit.log._keys import KeyNames
-from toolkit.log._settings import LogSettings
+from toolkit.log._keys import metric_label
 
 _SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 _ATTEMPTS: Final = (1, 2, 3, 4, 5, 8, 13, 21)
@@ -43,7 +42,7 @@ class OpenTelemetryHook:
 
     def __init__(self, provider: MeterProvider | None = None, *, templates: tuple[str, ...] = ()) -> None:
         meter = metrics.get_meter("dapr-occ", meter_provider=provider)
-        self._template = KeyNames(LogSettings(templates=templates)).template
+        self._template = metric_label(templates)
         self._duration = meter.create_histogram(
             "occ.operation.duration", "s", "First read to end", explicit_bucket_boundaries_advisory=_SECONDS
         )

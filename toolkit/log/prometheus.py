@@ -10,8 +10,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
 from toolkit.core.events import Event
 from toolkit.log._emitter import add_hook, remove_hook
-from toolkit.log._keys import KeyNames
-from toolkit.log._settings import LogSettings
+from toolkit.log._keys import metric_label
 
 _SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 _ATTEMPTS: Final = (1, 2, 3, 4, 5, 8, 13, 21)
@@ -30,7 +29,7 @@ class PrometheusHook:
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY, *, templates: tuple[str, ...] = ()) -> None:
-        self._template = KeyNames(LogSettings(templates=templates)).template
+        self._template = metric_label(templates)
         lost = ("op", "store", "key_tpl", "cause")
         ended = ("op", "store", "result")
         self._conflicts = Counter("occ_conflicts", "Attempts lost to another write", lost, registry=registry)
