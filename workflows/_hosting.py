@@ -69,6 +69,14 @@ class Hosting:
             self._thread.join()
             self._thread = None
 
+    def close(self) -> None:
+        """
+        Close the worker's loop once the worker has stopped: the SDK leaves it open, with its file descriptors.
+        """
+        loop = getattr(getattr(self._worker, "_async_worker_manager", None), "_queue_event_loop", None)
+        if loop is not None and not loop.is_running():
+            loop.close()
+
     def _watch(self) -> None:
         while not self._over.wait(_LOOK):
             now = self._stream()
