@@ -59,7 +59,7 @@ def test_lost_answers_of_bulk_reads_harm_nobody(live_named: Any, name: str) -> N
         StateStore(store.name, address=f"127.0.0.1:{proxy.port}", retry=PATIENT) as states,
         ThreadPoolExecutor(CALLERS) as pool,
     ):
-        proxy.script("GetBulkState", "drop_reply", "drop_request")
+        proxy.next("GetBulkState", "drop_reply", "drop_request")
         site = states._site
         assert site is not None
         assert pays(site.profile)
