@@ -68,13 +68,19 @@ def to_stored(codec: ValueCodec, value: Any, key: str, source: str = "value") ->
     """
     check_value(value, key, source)
     try:
-        return codec.encode(value)
+        stored = codec.encode(value)
     except Exception as error:
         raise UnencodableValueError(
             f"key {key!r}: {_name(codec)}.encode failed on a {type(value).__name__} ({type(error).__name__}); "
             f"nothing was written",
             key=key,
         ) from error
+    if stored is None:
+        raise UnencodableValueError(
+            f"key {key!r}: {_name(codec)}.encode returned None for a {type(value).__name__}; return JSON",
+            key=key,
+        )
+    return stored
 
 
 def from_stored(codec: ValueCodec, stored: Any, key: str) -> Any:
