@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -19,7 +19,9 @@ from toolkit.core.events import Event
 from toolkit.core.jobs import Rules
 from toolkit.core.model import Access
 from toolkit.core.policy import RetryPolicy
+from toolkit.core.recovery import mend
 from toolkit.core.site import Site, Writers
+from toolkit.core.steps import Steps
 from toolkit.errors import (
     AccessDeniedError,
     InvalidKeyError,
@@ -133,6 +135,7 @@ class BaseStateStore:
         self._call_prefix = ""
         # Keys that may be written, so that each is looked at once; the profile is known by then.
         self._vetted: set[str] = set()
+        self._mended: set[tuple[str, str]] = set()
         self._protects = False
 
     def __repr__(self) -> str:
@@ -292,6 +295,21 @@ class BaseStateStore:
             return rule
         best = max((prefix for prefix in rule if key.startswith(prefix)), key=len, default=None)
         return rule[best] if best is not None else Access(0)
+
+    def _mending(self, key: str, tx: str, record: str) -> Callable[[float], Steps[None]] | None:
+        """
+        How to finish what a dead transaction left on a key; ``None`` when that is not this handle's business.
+        """
+        site = self._site
+        if site is None or (tx, key) in self._mended or not self._may_write(key):
+            return None
+        if len(self._mended) >= _VETTED:
+            self._mended.clear()
+        self._mended.add((tx, key))
+        return lambda mono: mend(site, key, tx, record, mono + self.retry.deadline, self._may_write)
+
+    def _may_write(self, key: str) -> bool:
+        return self.access is Access.ALL or Access.WRITE in self._allowed(key)
 
     def _require(self, key: str, right: Access, call: str) -> None:
         if self.access is Access.ALL or right in self._allowed(key):

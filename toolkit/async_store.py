@@ -67,6 +67,7 @@ class AsyncStateStore(Calls):
             self._world = AsyncWorld(coalesced_async(port, site.profile, event_maker()), emit)
             self._line = Line(site, event_maker(), self._lead)
             self._combiner = AsyncCombiner(site, self._world, self._group, signal_maker())
+            site.left_behind = self._mend
             self._loop, self._site = loop_token(), site
             self._stack = stack.pop_all()
         self._warn_last_write()
@@ -243,6 +244,11 @@ class AsyncStateStore(Calls):
         See ``StateStore.finish_later``.
         """
         for steps in run.later:
+            self._group.start_soon(self._finish, steps)
+
+    def _mend(self, key: str, tx: str, record: str) -> None:
+        steps = self._mending(key, tx, record)
+        if steps is not None:
             self._group.start_soon(self._finish, steps)
 
     async def _finish(self, steps: Callable[[float], Steps[Any]]) -> None:

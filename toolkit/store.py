@@ -82,6 +82,7 @@ class StateStore(Calls):
         self._world = World(coalesced(port, site.profile), emit)
         self._line, self._line_lock = Line(site, threading.Event, self._lead), threading.Lock()
         self._combiner = Combiner(site, self._world, self._background.submit)
+        site.left_behind = self._mend
         self._site = site
         self._warn_last_write()
         return self
@@ -330,6 +331,11 @@ class StateStore(Calls):
         """
         for steps in run.later:
             self._background.submit(lambda steps=steps: self._finish(steps))  # type: ignore[misc]
+
+    def _mend(self, key: str, tx: str, record: str) -> None:
+        steps = self._mending(key, tx, record)
+        if steps is not None:
+            self._background.submit(lambda: self._finish(steps))
 
     def _finish(self, steps: Callable[[float], Steps[Any]]) -> None:
         with suppress(StateError):  # the store went away: whoever touches the keys next finishes them

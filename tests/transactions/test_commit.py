@@ -7,14 +7,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any
 
+import anyio
 import pytest
 
-from toolkit import Outcome, RetryPolicy, StateStore
+from toolkit import Access, AsyncStateStore, Outcome, RetryPolicy, StateStore
 from toolkit.core.intents import intent_of
 from toolkit.core.model import Reply, Row, Write
 from toolkit.core.records import OP_PREFIX, TX_PREFIX, load, op_key
@@ -413,6 +415,49 @@ def test_write_skew_on_absence(profile: str) -> None:
             thread.join()
         with StateStore("s", port=port) as store:
             assert len(store.snapshot("ab")) == 1
+
+
+@pytest.mark.parametrize(
+    ("point", "value"), [("commit.prepared", 0), ("commit.decided", 1), ("finish.write", 1)]
+)
+@pytest.mark.parametrize("reader", ["sync", "async", "snapshot", "read only"])
+def test_a_reader_finishes_what_a_dead_process_left(point: str, value: int, reader: str) -> None:
+    """Long after the lease, in the background; a handle that may only read leaves everything as it is."""
+    port = MemoryStore("redis")
+    options: dict[str, Any] = {"port": port, "lease": 0.01, "clock_skew": 0.0}
+    with StateStore("s", **options) as store:
+        store.set("a", {"n": 0})
+        store.set("b", {"n": 0})
+        with arm({point: fail(PointError("gone"), hit=0)}):
+            with suppress(PointError):
+                store.transact(move)
+            store._background.drain(5)
+    lease = json.loads(port.get("a").data)["_occ"]["tx"]["lease"]
+    while time.time() <= lease:
+        pass  # a hundredth of a second
+    _read_by(reader, options, value)
+    for key in "ab":
+        row = port.get(key)
+        assert (b'"tx"' in row.data) == (reader == "read only")
+        if reader != "read only":
+            assert json.loads(row.data)["n"] == value
+
+
+def _read_by(reader: str, options: dict[str, Any], value: int) -> None:
+    async def look() -> None:
+        async with AsyncStateStore("s", **options) as store:
+            for key in "ab":
+                assert await store.get(key) == {"n": value}
+
+    if reader == "async":
+        anyio.run(look)
+        return
+    access = Access.READ if reader == "read only" else Access.ALL
+    with StateStore("s", access=access, **options) as store:
+        if reader == "snapshot":
+            assert dict(store.snapshot("ab")) == {"a": {"n": value}, "b": {"n": value}}
+        else:
+            assert [store.get(key) for key in "ab"] == [{"n": value}] * 2
 
 
 @pytest.mark.parametrize("path", ["native", "intents"])

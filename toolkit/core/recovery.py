@@ -8,6 +8,7 @@ age only say when it is polite.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -122,12 +123,30 @@ def decide_abort(site: Site, record_key: str, tx: str, deadline: float) -> Steps
 def peek(site: Site, seen: Seen, deadline: float) -> Steps[Seen]:
     """
     The key as a reader sees it, without blocking: an undecided intent leaves the old value.
+
+    Whatever became of the transaction, its process is taken for dead some time after its lease.
     """
     intent = intent_of(seen)
     if intent is None:
         return seen
     status = yield from status_of(site, intent, deadline)
+    if (yield from Now()).wall > intent.lease + site.skew:
+        site.left_behind(seen.key, intent.tx, intent.record)
     return effective(seen, intent, committed=bool(status))
+
+
+def mend(
+    site: Site, key: str, tx: str, record_key: str, deadline: float, may: Callable[[str], bool]
+) -> Steps[None]:
+    """
+    Finish or undo what a dead transaction left on a key; if it has committed, on all its keys that *may* be written.
+    """
+    committed = yield from decide_abort(site, record_key, tx, deadline)
+    record = yield from read_record(site, record_key, deadline)
+    if record.committed == tx and all(may(each) for each in record.keys):
+        yield from finish(site, record, tx, deadline)
+    else:
+        yield from finish_key(site, key, tx, committed=committed, deadline=deadline)
 
 
 def clear(site: Site, seen: Seen, age: Age | None, deadline: float) -> Steps[Seen]:

@@ -152,6 +152,8 @@ class Site(msgspec.Struct):
         observed: Whether anybody listens to events; asked before fields are built.
         skew: Seconds by which hosts' clocks may differ.
         running: Told what code of the user runs from now on in this thread; ``None``: none any more.
+        left_behind: Told of a key on which a reader met what a transaction left behind, long after its lease, and of the
+            attempt and the record that decides it.
     """
 
     store: str
@@ -166,6 +168,7 @@ class Site(msgspec.Struct):
     accept_unverified: bool = False
     path: Literal["native", "intents"] | None = None
     running: Callable[[str | None], None] = lambda _where: None
+    left_behind: Callable[[str, str, str], None] = lambda _key, _tx, _record: None
     decisions: Decisions = msgspec.field(default_factory=Decisions)
     round_trip: RoundTrip = msgspec.field(default_factory=RoundTrip)
     rows: OwnRows = msgspec.field(default_factory=OwnRows)
