@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from workflows.effects import Escalation, call_effect, effect_task
     from workflows.errors import (
         CheckpointFencedError,
+        CheckpointVersionError,
         EffectTimeoutError,
         EffectVoidedError,
         SagaAbortedError,
@@ -54,6 +55,7 @@ _HOMES = {
     "Checkpoint": "checkpoints",
     "CheckpointFencedError": "errors",
     "CheckpointInfo": "checkpoints",
+    "CheckpointVersionError": "errors",
     "Checkpoints": "checkpoints",
     "Effect": "bodies",
     "EffectTimeoutError": "errors",
@@ -91,6 +93,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointFencedError",
     "CheckpointInfo",
+    "CheckpointVersionError",
     "Checkpoints",
     "Effect",
     "EffectTimeoutError",

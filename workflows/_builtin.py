@@ -7,9 +7,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from workflows._checkpoint_record import LOAD_EFFECT, SAVE_EFFECT, load_record, save_record
+from workflows._checkpoint_record import LOAD_EFFECT, REFUSALS, SAVE_EFFECT, load_record, save_record
 from workflows._saga_record import NOTE_EFFECT, REPAIR_WORKFLOW, steps_of, take_note
-from workflows.errors import CheckpointFencedError
 from workflows.saga import undo_noted
 
 if TYPE_CHECKING:
@@ -20,8 +19,8 @@ def register_builtins(kit: WorkflowKit) -> None:
     """
     Put them on a kit; their names begin with ``occ-``.
     """
-    kit.effect(name=LOAD_EFFECT, record_errors=(CheckpointFencedError,))(load_record)
-    kit.effect(name=SAVE_EFFECT, record_errors=(CheckpointFencedError,))(save_record)
+    kit.effect(name=LOAD_EFFECT, record_errors=REFUSALS)(load_record)
+    kit.effect(name=SAVE_EFFECT, record_errors=REFUSALS)(save_record)
     kit.effect(name=NOTE_EFFECT)(take_note)
     kit.workflow(name=REPAIR_WORKFLOW)(repair)
 

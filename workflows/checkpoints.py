@@ -1,8 +1,8 @@
 """
 Checkpoints: named state of a long job that outlives the run, its history and the code that wrote it.
 
-A checkpoint belongs to the run that loaded it last: loading raises its epoch, and a save under an older epoch is refused
-in the same transaction that would have made it. So an older run that still goes on, or a late duplicate of one of its
+A checkpoint belongs to the run that loaded it last: loading raises its epoch and names it anew, and a save under an older
+name is refused in the same transaction that would have made it. So an older run that still goes on, or a late duplicate of one of its
 activities, cannot overwrite what its successor saved. Loading and saving are effects: redelivered, they happen once.
 """
 
@@ -15,17 +15,27 @@ from typing import Any, Final
 
 import msgspec
 
-from toolkit.errors import NotFoundError, RecordedError
+from toolkit.errors import NotFoundError, RecordedError, ValueTooLargeError
 from toolkit.store import StateStore
-from workflows._checkpoint_record import LOAD_EFFECT, SAVE_EFFECT, Request, index_key, record_key
+from workflows._checkpoint_record import (
+    LOAD_EFFECT,
+    REFUSALS,
+    SAVE_EFFECT,
+    Request,
+    index_key,
+    record_key,
+)
 from workflows._payload import plain
+from workflows._run import continued, run_of
 from workflows.effects import Escalation, call_effect
-from workflows.errors import CheckpointFencedError, ContinuedAsNew
+from workflows.errors import ContinuedAsNew
 from workflows.ports import Context
 
 Migrations = Mapping[int, Callable[[Any], Any]]
 
 _NONE: Final = object()
+# What an effect returns is recorded, up to 64 KiB: what is saved must come back from a load.
+LIMIT: Final = 60_000
 # A checkpoint is what a long job has: it is worth waiting for.
 PATIENT: Final = Escalation(attempts=None)
 
@@ -43,6 +53,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
         owner: The workflow instance that loaded it last.
         data: JSON; small: it travels through the engine's history.
         loaded: The ``seq`` it was loaded with.
+        token: What its load was named; no two loads have one name, also when the epochs began again after a drop.
     """
 
     name: str
@@ -53,6 +64,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     owner: str
     data: Any
     loaded: int = 0
+    token: str = ""
 
     def next(self, data: Any) -> Checkpoint:
         """
@@ -95,20 +107,24 @@ def load_checkpoint(
         version: Of the form of the data that this code works with.
         migrate: For each older version the pure function that makes its data those of the next one.
         default: The data to begin with where there is no checkpoint; it is stored at once.
-        take_over: Whether a checkpoint of another workflow instance is taken over; that one cannot save any more.
+        take_over: Whether a checkpoint of another workflow instance is taken over; that one cannot save any more. Nothing is
+            taken back: a run that was superseded stays so, also when it loads again or continues as new.
 
     Raises:
-        CheckpointFencedError: It belongs to another instance and ``take_over=False``.
+        CheckpointFencedError: It belongs to another instance and ``take_over=False``, or this run had it and was superseded.
+        CheckpointVersionError: It was saved in a newer version, or a migration is missing; it was not taken over.
         NotFoundError: There is none, and no default.
-        ValueError: It was saved in a newer version, or a migration is missing.
     """
+    run, key, migrations = run_of(ctx), record_key(name, subject), migrate or {}
     asked = Request(
         name=name,
         subject=subject,
         owner=ctx.instance_id,
         at=_now(ctx),
         version=version,
-        data=None if default is _NONE else plain(default),
+        data=None if default is _NONE else _small(plain(default), name, subject),
+        oldest=_oldest(version, migrations),
+        token=run.tokens.get(key, ""),
         take_over=take_over,
         create=default is not _NONE,
     )
@@ -116,11 +132,19 @@ def load_checkpoint(
     if found is None:
         raise NotFoundError(
             f"there is no checkpoint {name!r} of {subject!r}; give default= to begin one",
-            key=record_key(name, subject),
+            key=key,
         )
-    data = _migrated(found, version, migrate or {})
+    run.tokens[key] = found["token"]
     return Checkpoint(
-        name, subject, version, found["seq"], found["epoch"], found["owner"], data, loaded=found["seq"]
+        name,
+        subject,
+        version,
+        found["seq"],
+        found["epoch"],
+        found["owner"],
+        _migrated(found, version, migrations),
+        loaded=found["seq"],
+        token=found["token"],
     )
 
 
@@ -129,8 +153,9 @@ def save_checkpoint(ctx: Context, checkpoint: Checkpoint) -> Generator[Any, Any,
     Save what ``checkpoint.next(data)`` gave.
 
     Raises:
-        CheckpointFencedError: Another run has loaded it since, or it was dropped, or this number is not the next one;
-            nothing was saved.
+        CheckpointFencedError: Another run has loaded it since, or it was dropped, or this number was saved before; nothing
+            was saved.
+        ValueTooLargeError: The data have more than 60,000 bytes; nothing was saved.
     """
     asked = Request(
         name=checkpoint.name,
@@ -138,8 +163,8 @@ def save_checkpoint(ctx: Context, checkpoint: Checkpoint) -> Generator[Any, Any,
         owner=ctx.instance_id,
         at=_now(ctx),
         version=checkpoint.version,
-        data=plain(checkpoint.data),
-        epoch=checkpoint.epoch,
+        data=_small(plain(checkpoint.data), checkpoint.name, checkpoint.subject),
+        token=checkpoint.token,
         seq=checkpoint.seq,
     )
     saved = yield from _call(ctx, SAVE_EFFECT, asked)
@@ -153,7 +178,8 @@ def continue_with(
     Save, and continue as new once this run has saved so many times: its history begins anew.
 
     Nothing behind it runs then in this run, so it is the last thing a round of the workflow does. The next run loads the
-    checkpoint as the first one did. Works in workflows registered by ``WorkflowKit.workflow``.
+    checkpoint as the first one did, unless another run has it by then; events that nobody waited for go with it. Works in
+    workflows registered by ``WorkflowKit.workflow``.
 
     Args:
         ctx: The workflow context.
@@ -163,10 +189,15 @@ def continue_with(
     """
     if every < 1:
         raise ValueError(f"every must be at least 1, not {every}")
+    run = run_of(ctx)
+    if not run.kit:
+        raise RuntimeError(
+            "continue_with works in workflows registered by WorkflowKit.workflow: it ends the run there"
+        )
     info = yield from save_checkpoint(ctx, checkpoint)
     if checkpoint.seq - checkpoint.loaded >= every:
         sdk: Any = ctx
-        sdk.continue_as_new(plain(sdk.occ_input if input is _NONE else input))
+        sdk.continue_as_new(continued(run, plain(run.input if input is _NONE else input)), save_events=True)
         raise ContinuedAsNew
     return info
 
@@ -175,8 +206,9 @@ def _call(ctx: Context, effect: str, asked: Request) -> Generator[Any, Any, Any]
     try:
         return (yield from call_effect(ctx, effect, input=asked, policy=PATIENT))
     except RecordedError as error:
-        if error.type == CheckpointFencedError.__name__:
-            raise CheckpointFencedError(error.message) from error
+        for refusal in REFUSALS:
+            if error.type == refusal.__name__:
+                raise refusal(error.message) from error
         raise
 
 
@@ -185,20 +217,30 @@ def _now(ctx: Context) -> float:
     return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp()
 
 
-def _migrated(found: dict[str, Any], version: int, migrate: Migrations) -> Any:
-    what = f"checkpoint {found['name']!r} of {found['subject']!r}"
-    if found["version"] > version:
-        raise ValueError(
-            f"{what} was saved in version {found['version']}, this code knows {version}: run the newer code"
+def _small(data: Any, name: str, subject: str) -> Any:
+    size = len(msgspec.json.encode(data))
+    if size > LIMIT:
+        raise ValueTooLargeError(
+            f"checkpoint {name!r} of {subject!r}: the data have {size} bytes, {LIMIT} are possible, since they travel through "
+            "the engine's history; keep what is large under keys of its own and only its place in the checkpoint"
         )
+    return data
+
+
+def _oldest(version: int, migrate: Migrations) -> int:
+    """
+    The oldest version that can be brought up to date step by step.
+    """
+    while version - 1 in migrate:
+        version -= 1
+    return version
+
+
+def _migrated(found: dict[str, Any], version: int, migrate: Migrations) -> Any:
     data = copy.deepcopy(found["data"])
     for old in range(found["version"], version):
-        if old not in migrate:
-            raise ValueError(
-                f"{what} is in version {found['version']}: migrate= has no step from {old} to {old + 1}"
-            )
         data = migrate[old](data)
-    return data
+    return plain(data)
 
 
 class Checkpoints:

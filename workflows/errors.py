@@ -49,6 +49,12 @@ class CheckpointFencedError(StateError):
     """
 
 
+class CheckpointVersionError(StateError, ValueError):
+    """
+    The checkpoint has a version that this code cannot read; it was left as it is, to the run that has it.
+    """
+
+
 class ContinuedAsNew(BaseException):
     """
     Ends a run that has continued as new; ``WorkflowKit`` catches it.

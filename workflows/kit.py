@@ -19,6 +19,7 @@ from toolkit.store import StateStore
 from workflows._builtin import register_builtins
 from workflows._hosting import Hosting
 from workflows._payload import delivery_of, reader_of
+from workflows._run import begin
 from workflows._stores import Stores
 from workflows.bodies import IN_ACTIVITY, Effect, KitWorkflow
 from workflows.errors import ContinuedAsNew
@@ -119,8 +120,7 @@ class WorkflowKit:
 
             # A wrapper of its own: the SDK marks what it registers and refuses it a second time.
             def run(ctx: Any, inp: Any = None) -> Any:
-                ctx.occ_input = inp
-                steps = found.fn(ctx, *arguments(inp))
+                steps = found.fn(ctx, *arguments(begin(ctx, inp)))
                 return _to_its_end(steps) if inspect.isgenerator(steps) else steps
 
             self.runtime.register_workflow(run, name=found.name)
@@ -222,6 +222,7 @@ class WorkflowKit:
         """
         self._hosting.stop()
         self.runtime.shutdown()
+        self._hosting.close()
         self._stores.close()
 
 

@@ -19,9 +19,9 @@ def rollup(store, key):
     A checkpoint that was saved once, in a workflow's name.
     """
     asked = Request(key, "2026-10", owner="w1", at=1_790_000_000.0, version=2, data={"page": 0})
-    store.transact(load_record, asked)
+    token = store.transact(load_record, asked, op_id=f"{key}-load")["token"]
     store.transact(
-        save_record, Request(key, "2026-10", "w1", 1_790_000_060.0, 2, {"page": 7}, epoch=1, seq=1)
+        save_record, Request(key, "2026-10", "w1", 1_790_000_060.0, 2, {"page": 7}, token=token, seq=1)
     )
     return key
 
@@ -57,6 +57,17 @@ def test_checkpoints_are_listed_and_dropped(rollup):
     assert (0, f"{rollup} 2026-10: dropped\n") == (dropped.exit_code, dropped.stdout)
     assert {"name": rollup, "subjects": []} == json.loads(checkpoints("list", rollup, "--json").stdout)
     assert 1 == checkpoints("drop", rollup, "2026-10", "--yes").exit_code
+
+
+def test_a_script_drops_a_checkpoint(rollup):
+    """
+    Where nobody can answer the command is taken at its word; what it says can be JSON.
+    """
+    dropped = checkpoints("drop", rollup, "2026-10", "--json")
+    assert 0 == dropped.exit_code
+    assert {"name": rollup, "subject": "2026-10", "dropped": True, "seq": 1} == json.loads(dropped.stdout)
+    missing = checkpoints("drop", rollup, "2026-10", "--json")
+    assert (1, "", 1) == (missing.exit_code, missing.stdout, len(missing.stderr.splitlines()))
 
 
 def test_a_saga_is_shown(store, key):

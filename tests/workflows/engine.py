@@ -46,7 +46,7 @@ class Context:
     def set_custom_status(self, text: str) -> None:
         self.statuses.append(text)
 
-    def continue_as_new(self, new_input: Any) -> None:
+    def continue_as_new(self, new_input: Any, *, save_events: bool = False) -> None:
         self.continued.append(new_input)
 
     def call_activity(self, name: str, *, input: Any = None, retry_policy: Any = None) -> Any:

@@ -7,16 +7,18 @@ from __future__ import annotations
 import pytest
 
 from tests.workflows.engine import Context, Engine
-from toolkit import NotFoundError, StateStore
+from toolkit import NotFoundError, StateStore, ValueTooLargeError
 from toolkit.testing import MemoryStore
 from workflows import (
     CheckpointFencedError,
     Checkpoints,
+    CheckpointVersionError,
     WorkflowKit,
     continue_with,
     load_checkpoint,
     save_checkpoint,
 )
+from workflows.checkpoints import LIMIT
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -140,13 +142,105 @@ def test_a_run_continues_as_new_after_so_many_saves(engine, kit, store):
             yield from continue_with(ctx, cp, every=3)
         return cp.data["page"]
 
-    results = []
-    for number in range(3):
-        ctx = Context(f"w{number}")
-        results.append((engine.run(ctx, engine.runtime.workflows["pages"](ctx, {"n": 5})), ctx.continued))
-    assert [(None, [{"n": 5}]), (None, [{"n": 5}]), (7, [])] == results
+    inp, results, history = {"n": 5}, [], []
+    while inp is not None:
+        ctx = Context("w1")
+        results.append(engine.run(ctx, engine.runtime.workflows["pages"](ctx, inp)))
+        inp = ctx.continued[0] if ctx.continued else None
+        history.append(inp)
+    assert [None, None, 7] == results
+    assert [{"n": 5}, {"n": 5}, None] == [each and each["input"] for each in history]
     assert list(range(7)) == [page for _, page in rounds]
     assert ["a/b"] == Checkpoints(store).list("pages")
+
+
+def test_a_superseded_run_does_not_take_it_back(engine, kit, store):
+    """
+    Neither when it loads again nor when it continues as new; its successor goes on.
+    """
+    ends = []
+
+    @kit.workflow(name="steps")
+    def steps(ctx, inp):
+        try:
+            cp = yield from load(ctx)
+            yield from continue_with(ctx, cp.next({"page": cp.data["page"] + 1}), every=1)
+        except CheckpointFencedError as fenced:
+            ends.append(str(fenced))
+
+    old, new, later = Context("w1"), Context("w2"), Context("w1")
+    engine.run(old, engine.runtime.workflows["steps"](old, None))
+    theirs = engine.run(new, load(new))
+    engine.run(later, engine.runtime.workflows["steps"](later, old.continued[0]))
+    assert ([], 1) == (later.continued, len(ends))
+    assert "taken over by workflow 'w2' (epoch 2)" in ends[0]
+    with pytest.raises(CheckpointFencedError, match="w2"):
+        engine.run(later, load(later))
+    engine.run(new, save_checkpoint(new, theirs.next({"page": 9})))
+    record = Checkpoints(store).get("rollup", "2026-10")
+    assert ({"page": 9}, "w2", 2) == (record["data"], record["owner"], record["epoch"])
+
+
+def test_a_run_from_before_a_drop_is_refused(engine, store):
+    """
+    Though the epochs begin again and its numbers would fit.
+    """
+    old, new = Context("w1"), Context("w1")
+    mine = engine.run(old, load(old))
+    Checkpoints(store).drop("rollup", "2026-10")
+    theirs = engine.run(new, load(new))
+    assert (1, 0) == (mine.epoch, mine.seq) == (theirs.epoch, theirs.seq)
+    with pytest.raises(CheckpointFencedError, match="taken over"):
+        engine.run(old, save_checkpoint(old, mine.next({"page": 1})))
+    engine.run(new, save_checkpoint(new, theirs.next({"page": 2})))
+    assert {"page": 2} == Checkpoints(store).get("rollup", "2026-10")["data"]
+
+
+def test_code_that_cannot_read_it_takes_nothing_over(engine, store):
+    """
+    Older code, and newer code without the step, leave the checkpoint to the run that has it.
+    """
+    own, old, new = Context("w1"), Context("w2"), Context("w3")
+    mine = engine.run(own, load(own, version=2))
+    for ctx, version, text in ((old, 1, "version 2, this code knows 1"), (new, 4, "no step from 3 to 4")):
+        with pytest.raises(CheckpointVersionError, match=text):
+            engine.run(ctx, load(ctx, version=version))
+    assert 1 == engine.run(own, save_checkpoint(own, mine.next({"page": 1}))).seq
+
+
+def test_numbers_may_be_left_out(engine, store):
+    """
+    A job need not save every step; what it saves counts on.
+    """
+    ctx = Context("w1")
+    cp = engine.run(ctx, load(ctx))
+    third = cp.next({"page": 1}).next({"page": 2}).next({"page": 3})
+    assert 3 == engine.run(ctx, save_checkpoint(ctx, third)).seq
+    record = Checkpoints(store).get("rollup", "2026-10")
+    assert ({"page": 3}, 3) == (record["data"], record["seq"])
+
+
+def test_data_that_could_not_be_loaded_are_not_saved(engine, store):
+    """
+    As much as a load can return goes in; more is refused with the cure, and the checkpoint stays.
+    """
+    ctx = Context("w1")
+    cp = engine.run(ctx, load(ctx))
+    most = {"page": "x" * (LIMIT - 11)}
+    engine.run(ctx, save_checkpoint(ctx, cp.next(most)))
+    assert most == engine.run(Context("w2"), load(Context("w2"))).data
+    with pytest.raises(ValueTooLargeError, match=r"60001 bytes.*keys of its own"):
+        engine.run(ctx, save_checkpoint(ctx, cp.next({"page": "x" * (LIMIT - 10)})))
+
+
+def test_without_a_kit_nothing_continues_as_new(engine):
+    """
+    The end of such a run would be an error to the SDK.
+    """
+    ctx = Context("w1")
+    cp = engine.run(ctx, load(ctx))
+    with pytest.raises(RuntimeError, match=r"WorkflowKit\.workflow"):
+        engine.run(ctx, continue_with(ctx, cp.next({})))
 
 
 def test_a_dropped_checkpoint_cannot_be_saved(engine, store):

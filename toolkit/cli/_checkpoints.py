@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import time
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -113,20 +114,38 @@ def drop(
     store: Store = "statestore",
     address: Address = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """
     Remove a checkpoint; a run that still has it is refused at its next save.
+
+    It asks first, unless nobody can answer.
     """
     with _opened(store, address) as checkpoints:
         record = checkpoints.get(name, subject)
         if record is None:
             raise _missing(name, subject)
-        if not yes and not typer.confirm(
-            f"Drop checkpoint {name!r} of {subject!r}, number {record['seq']}? Its job begins anew.", err=True
-        ):
+        question = f"Drop checkpoint {name!r} of {subject!r}, number {record['seq']}? Its job begins anew."
+        if not yes and not _agreed(question):
             raise typer.Exit(USAGE)
         checkpoints.drop(name, subject)
-    typer.echo(f"{name} {subject}: dropped")
+    if as_json:
+        typer.echo(json.dumps({"name": name, "subject": subject, "dropped": True, "seq": record["seq"]}))
+    else:
+        typer.echo(f"{name} {subject}: dropped")
+
+
+def _agreed(question: str) -> bool:
+    """
+    The answer; without one, as in a script, the command is taken at its word.
+    """
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        if sys.stdin.isatty():
+            raise  # Ctrl-C or Ctrl-D
+        typer.echo(err=True)
+        return True
 
 
 def _missing(name: str, subject: str) -> typer.Exit:
