@@ -9,11 +9,12 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from toolkit._checks import check_key
+from toolkit._rights import AccessRule, allowed, right_name
 from toolkit.codec import ValueCodec, check_codec
 from toolkit.core.events import Event
 from toolkit.core.jobs import Rules
@@ -35,8 +36,6 @@ from toolkit.stores.saved import load
 if TYPE_CHECKING:
     from toolkit.dapr.address import TokenSource
     from toolkit.facade import BaseDapr
-
-AccessRule = Access | Mapping[str, Access]
 
 # Records of transactions and the guard of sweeps live beside the data; nobody but the protocol writes them.
 RECORD_PREFIXES: Final = ("_occ-tx-", "_occ-op-", "_occ-sweep")
@@ -152,11 +151,8 @@ class BaseStateStore:
     @classmethod
     def like(cls, other: BaseStateStore, *, startup_timeout: float | None = None) -> Self:
         """
-        A store object with the settings of another of either colour; not open yet, with a connection of its own.
-
-        Args:
-            other: The store object whose name, place, token, rights and settings to take; open or not.
-            startup_timeout: Seconds to wait for the sidecar, instead of the other's.
+        A store object with the name, place, token, rights and settings of another of either colour; not open yet, with a
+        connection of its own. ``startup_timeout``: seconds to wait for the sidecar, instead of the other's.
 
         >>> from toolkit import AsyncStateStore, RetryPolicy, StateStore
         >>> store = StateStore("orders", retry=RetryPolicy(deadline=2.0))
@@ -290,11 +286,7 @@ class BaseStateStore:
             )
 
     def _allowed(self, key: str) -> Access:
-        rule = self.access
-        if isinstance(rule, Access):
-            return rule
-        best = max((prefix for prefix in rule if key.startswith(prefix)), key=len, default=None)
-        return rule[best] if best is not None else Access(0)
+        return allowed(self.access, key)
 
     def _mending(self, key: str, tx: str, record: str) -> Callable[[float], Steps[None]] | None:
         """
@@ -317,12 +309,12 @@ class BaseStateStore:
         if listening():
             emit(
                 Event(
-                    "occ.access_denied", {"store": self.name, "key": key, "op": call, "access": _name(right)}
+                    "occ.access_denied", {"store": self.name, "key": key, "op": call, "access": right_name(right)}
                 )
             )
         raise AccessDeniedError(
-            f"key {key!r}: {call} needs {_name(right)} on store {self.name!r}, which this handle was not given; "
-            f"open it with access=Access.{_name(right)} or more",
+            f"key {key!r}: {call} needs {right_name(right)} on store {self.name!r}, which this handle was not given; "
+            f"open it with access=Access.{right_name(right)} or more",
             key=key,
         )
 
@@ -354,7 +346,3 @@ def _profile_from(choice: str) -> Profile:
         return load(choice)
     kind, _, version = choice.removeprefix("state.").partition("/")
     return find(f"state.{kind}", version or "v1")
-
-
-def _name(right: Access) -> str:
-    return "|".join(part.name or "" for part in right) or "NONE"

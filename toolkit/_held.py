@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, Unpack
 
 import anyio
 
-from toolkit._base import AccessRule
+from toolkit._rights import AccessRule
 from toolkit.async_store import AsyncStateStore
 from toolkit.codec import ValueCodec
 from toolkit.core.policy import RetryPolicy

@@ -15,8 +15,8 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from toolkit._base import AccessRule
 from toolkit._held import AsyncHeldStore, HeldStore, StoreOptions, StoreSettings, handle_of
+from toolkit._rights import AccessRule
 from toolkit.async_store import AsyncStateStore
 from toolkit.core.model import Access
 from toolkit.store import StateStore

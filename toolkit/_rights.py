@@ -1,0 +1,32 @@
+"""
+What a handle may do, per key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from toolkit.core.model import Access
+
+AccessRule: TypeAlias = Access | Mapping[str, Access]
+
+
+def allowed(rule: AccessRule, key: str) -> Access:
+    """
+    What a rule allows on a key: the longest prefix wins, and what no prefix names is not allowed.
+
+    >>> allowed({"cart-": Access.ALL, "": Access.READ}, "cart-7") == Access.ALL
+    True
+    """
+    if isinstance(rule, Access):
+        return rule
+    best = max((prefix for prefix in rule if key.startswith(prefix)), key=len, default=None)
+    return rule[best] if best is not None else Access(0)
+
+
+def right_name(right: Access) -> str:
+    """
+    A right as users write it.
+    """
+    return "|".join(part.name or "" for part in right) or "NONE"
