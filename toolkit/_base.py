@@ -309,7 +309,8 @@ class BaseStateStore:
         if listening():
             emit(
                 Event(
-                    "occ.access_denied", {"store": self.name, "key": key, "op": call, "access": right_name(right)}
+                    "occ.access_denied",
+                    {"store": self.name, "key": key, "op": call, "access": right_name(right)},
                 )
             )
         raise AccessDeniedError(
