@@ -10,6 +10,9 @@ from typing import Final
 
 COLUMNS: Final = 512
 FINEST: Final = 0.1
+# No log has times outside these: a damaged line must not stretch the axis over centuries.
+EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
+LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC).timestamp()
 
 
 def seconds_of(timestamp: str) -> float | None:
@@ -29,6 +32,7 @@ def text_of(seconds: float) -> str:
     """
     ISO 8601 in UTC with milliseconds.
     """
+    seconds = min(max(EARLIEST, seconds), LATEST)
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -54,7 +58,7 @@ class Axis:
         The column of a moment; a moment before the origin falls into the first.
         """
         seconds = seconds_of(timestamp)
-        if seconds is None:
+        if seconds is None or not EARLIEST <= seconds <= LATEST:
             return self.column
         if self.origin is None:
             self.origin = seconds // 1
@@ -78,6 +82,9 @@ class Axis:
         # Texts compare as times where all are UTC: each ends with Z, and no other zone has one.
         if "\n".join(timestamps).count("Z\n") == len(timestamps) - 1 and timestamps[-1].endswith("Z"):
             low, high = min(timestamps), max(timestamps)
+        else:
+            low = high = ""
+        if low > "2000" and high < "2100":
             # The first sets the origin, the last the step.
             self.locate(low)
             last = self.locate(high)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from toolkit.review.axis import COLUMNS
-from toolkit.review.join import ITSELF, OUTSIDE
+from toolkit.review.join import ITSELF, OUTSIDE, UNNAMED
 from toolkit.review.records import LeanRecord, Lost, Record, Won
 from toolkit.review.tally import HEAT_COLUMNS, KeyTally
 
@@ -25,12 +25,12 @@ MAX_STEPS: Final = 1000
 
 class Names(dict[str, str]):
     """
-    Gives the same text for equal ones.
+    Gives the same text for equal ones, and a name to who has none.
     """
 
     def __missing__(self, name: str) -> str:
-        self[name] = name
-        return name
+        self[name] = name or UNNAMED
+        return self[name]
 
 
 class Charges:
@@ -115,7 +115,11 @@ def losses(review: Review, lines: Sequence[Lost], column: int, weight: float) ->
         if who is None or line.maybe_self:
             who = join.known(line)
         line.beaten_by = who
-        cell = (line.key or first_key(line), line.writer if who_of is None else who_of(line), who)
+        cell = (
+            line.key or first_key(line),
+            (line.writer if who_of is None else who_of(line)) or UNNAMED,
+            who,
+        )
         if not who:
             join.wait((line, review.tally(line), weight, cost * weight))
         if cell in cells:

@@ -14,7 +14,7 @@ from toolkit.review import bulk
 from toolkit.review.axis import COLUMNS, Axis, folded
 from toolkit.review.bulk import HEAT_STEP, MAX_ATTEMPT, Names, first_key, remember
 from toolkit.review.histogram import Histogram
-from toolkit.review.join import OUTSIDE, Loss, WinnerJoin
+from toolkit.review.join import OUTSIDE, UNNAMED, Loss, WinnerJoin
 from toolkit.review.reading import Decoding, Intake
 from toolkit.review.records import (
     DECODER,
@@ -108,7 +108,7 @@ class Review:
         """
         Everybody who committed.
         """
-        return set(self.names)
+        return set(self.names.values())
 
     @property
     def lost_s(self) -> float:
@@ -241,7 +241,7 @@ class Review:
         return self.keys.add(first_key(record), record.store)
 
     def _name(self, line: Won | Lost) -> str:
-        return line.writer if self.who is None else self.who(line)
+        return (line.writer if self.who is None else self.who(line)) or UNNAMED
 
     def _matched(self, loss: Loss) -> None:
         line, row, weight, lost = loss

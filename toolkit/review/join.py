@@ -24,6 +24,8 @@ LATEST: Final = 1_500
 NOT_LOGGED: Final = "(not logged)"
 OUTSIDE: Final = "(outside the toolkit)"
 ITSELF: Final = "(itself)"
+# A writer whose lines do not say who it is.
+UNNAMED: Final = "unnamed"
 _BY_KIND: Final = {"aborted": "(an aborted transaction)", "rollback": "(an aborted transaction)"}
 
 # The line, its key, its weight, the seconds it lost.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from toolkit.review.answers import Row, footer, number, share
-from toolkit.review.join import WinnerJoin
+from toolkit.review.join import UNNAMED, WinnerJoin
 from toolkit.review.reading import CHUNK, MAX_LINE, UNREADABLE, Intake, classify
 from toolkit.review.records import DECODER, Committed, Conflict, GaveUp, Record
 from toolkit.review.tally import KeyTally
@@ -187,7 +187,7 @@ class LiveView:
         elif isinstance(record, Committed):
             second.commits += 1
             second.keys[record.key or (record.keys[0] if record.keys else "")][1] += 1
-            self._join.commit(record, record.writer)
+            self._join.commit(record, record.writer or UNNAMED)
         elif isinstance(record, GaveUp):
             second.gave_up += 1
             second.keys[record.key][3] += 1

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from toolkit.review.answers import Row, footer, number, share
-from toolkit.review.axis import COLUMNS, Axis, seconds_of, text_of
+from toolkit.review.axis import COLUMNS, EARLIEST, LATEST, Axis, seconds_of, text_of
 from toolkit.review.reading import Decoding, Intake
 from toolkit.review.records import EVENT_NAMES, Record, Version
 from toolkit.review.slim import GROUPS, Hot, feed, slim_decoder
@@ -191,7 +191,9 @@ class RateCounter:
         self.least_sample = 1.0
         self.total_s = 0.0
         self._decoding = Decoding(self.intake, msgspec.json.Decoder(_Slimmest))
-        self._prefix, self._bucket = "", [0, 0, 0, 0.0]
+        # What comes before the first moment that makes sense belongs to it.
+        self._early: list[float] = [0, 0, 0, 0.0]
+        self._prefix, self._bucket = "", self._early
         # To a tenth of a second a bucket is the same for all lines of that tenth; finer steps look at each line.
         self._tenths = every >= 0.1 and abs(every * 10 - round(every * 10)) < 1e-9
 
@@ -226,7 +228,7 @@ class RateCounter:
 
     def _locate(self, timestamp: str) -> list[float]:
         seconds = seconds_of(timestamp)
-        if seconds is None:
+        if seconds is None or not EARLIEST <= seconds <= LATEST:
             return self._bucket
         number_of = int(seconds / self.every + 1e-6)
         bucket = self.buckets.get(number_of)
@@ -255,8 +257,12 @@ class RateCounter:
 
     def finish(self) -> None:
         """
-        Nothing waits here.
+        Count what had no time with the first that has.
         """
+        if any(self._early):
+            first = self.buckets.setdefault(min(self.buckets, default=0), [0, 0, 0, 0.0])
+            for index, count in enumerate(self._early):
+                first[index] += count
 
     def sums(self) -> tuple[float, float, float, float]:
         """
