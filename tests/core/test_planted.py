@@ -12,7 +12,7 @@ from typing import Any
 import msgspec.structs
 import pytest
 
-from toolkit.core import compose, update
+from toolkit.core import compose
 from toolkit.core import judge as judging
 from toolkit.core import seen as seeing
 from toolkit.core import settle as settling
@@ -201,7 +201,7 @@ def really_delete(patch: pytest.MonkeyPatch) -> None:
         gone = see(seen.key, Row(data, "?")).value is ABSENT
         return msgspec.structs.replace(write, data=None, ttl=None) if gone and not seen.row.missing else write
 
-    patch.setattr(update, "conditional", deleting)
+    patch.setattr(compose, "conditional", deleting)
 
 
 CALM = Network()

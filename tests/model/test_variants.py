@@ -16,7 +16,7 @@ import pytest
 from tests.model.programs import Program, explore
 from tests.model.test_larger import UPDATES, plain
 from tests.model.test_model import AB, pair
-from toolkit.core import intents, recovery, update
+from toolkit.core import compose, intents, recovery
 from toolkit.core import seen as seeing
 from toolkit.core.model import ABSENT, Row, Write
 from toolkit.core.seen import Seen, see
@@ -25,14 +25,14 @@ from toolkit.core.site import unavailable
 
 def really_delete(patch: pytest.MonkeyPatch) -> None:
     """16, 19: a removed key leaves no tombstone, or one that is gone before the last late message."""
-    honest = update.conditional
+    honest = compose.conditional
 
     def deleting(profile: Any, seen: Seen, data: bytes, ttl: float | None) -> Write:
         write = honest(profile, seen, data, ttl)
         gone = see(seen.key, Row(data, "?")).value is ABSENT and not seen.row.missing
         return msgspec.structs.replace(write, data=None, ttl=None) if gone else write
 
-    patch.setattr(update, "conditional", deleting)
+    patch.setattr(compose, "conditional", deleting)
 
 
 def old_incarnation(patch: pytest.MonkeyPatch) -> None:
