@@ -43,6 +43,7 @@ class ReadAhead:
             return
         # It may outlive the store: a port that was closed answers that nothing was sent.
         self._task = asyncio.create_task(drive_async(_read(site, self._key), world))
+        self._task.add_done_callback(_ignore)
 
     async def wait(self) -> None:
         """
@@ -50,6 +51,14 @@ class ReadAhead:
         """
         if self._task is not None and not self._task.done():
             await asyncio.wait((self._task,))
+
+
+def _ignore(task: asyncio.Task[None]) -> None:
+    """
+    What a port raises here, it raises again where somebody waits for it.
+    """
+    if not task.cancelled():
+        task.exception()
 
 
 def _read(site: Site, key: str) -> Steps[None]:

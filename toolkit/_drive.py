@@ -76,6 +76,13 @@ class AsyncWorld:
             Note: lambda step: hook(step.event),
         }
 
+    def use(self, clock: Callable[[], Instant], chance: Callable[[], float]) -> None:
+        """
+        Take time and chance from a scheduler of tests.
+        """
+        self._do[Now] = lambda _step: clock()
+        self._do[Chance] = lambda _step: chance()
+
     async def perform(self, step: Step[Any]) -> Any:
         """
         Do what a step asks and give its answer.

@@ -6,6 +6,7 @@ from workflows.actors.errors import ActorFencedError, ActorMethodError, TurnAban
 from workflows.actors.fenced import FencedActor, SharedState
 from workflows.actors.host import host_actors
 from workflows.actors.mock import MemoryActorClient, MockHost, fenced_mock
+from workflows.actors.play import Played, PlayedTurn, TurnHazards, explore_turns, play_turns
 from workflows.actors.proxy import GrpcActorProxyFactory
 from workflows.actors.safe import SafeActor
 from workflows.actors.state import Once
@@ -18,9 +19,14 @@ __all__ = [
     "MemoryActorClient",
     "MockHost",
     "Once",
+    "Played",
+    "PlayedTurn",
     "SafeActor",
     "SharedState",
     "TurnAbandonedError",
+    "TurnHazards",
+    "explore_turns",
     "fenced_mock",
     "host_actors",
+    "play_turns",
 ]

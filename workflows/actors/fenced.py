@@ -9,8 +9,8 @@ write whose activation is not the one that signed last is refused.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, ClassVar, Final, Literal
@@ -20,11 +20,11 @@ from dapr.actor.runtime._method_context import ActorMethodContext
 
 from toolkit import ABSENT, KEEP, UNCHANGED, AsyncStateStore, AsyncTransaction, ConflictError
 from toolkit._ahead import ReadAhead
-from toolkit.core.model import Marker
 from toolkit.log import bind
 from workflows.actors.errors import ActorFencedError
 from workflows.actors.safe import SafeActor
-from workflows.actors.state import MARK, Change, Claim, Once, State, state_from, without_mark
+from workflows.actors.state import MARK, Change, Claim, Once, State, without_mark
+from workflows.actors.step import Step
 
 PREFIX: Final = "_occ-actor-"
 
@@ -167,7 +167,7 @@ class FencedActor(SafeActor):
         self.refuse_when_fenced()
         if on_conflict not in ("reload", "raise"):
             raise ValueError(f"on_conflict={on_conflict!r}: it is 'reload' or 'raise'")
-        step = _Step(self, change, once)
+        step = Step(self, change, once)
         if on_conflict == "raise":
             if op_id is not None:
                 raise TypeError(
@@ -186,7 +186,7 @@ class FencedActor(SafeActor):
         self._check(value)
         return without_mark(value)
 
-    async def _update_or_raise(self, step: _Step) -> State:
+    async def _update_or_raise(self, step: Step) -> State:
         if self._seen is None:
             await self.load()
         assert self._seen is not None
@@ -263,7 +263,7 @@ class FencedActor(SafeActor):
         await super()._on_activate_internal()
 
     async def _on_pre_actor_method_internal(self, method_context: ActorMethodContext) -> None:
-        if self._fenced_at is not None and time.monotonic() - self._fenced_at >= self.reload_after:
+        if self._fenced_at is not None and _seconds() - self._fenced_at >= self.reload_after:
             await self.reload()
         self.refuse_when_fenced()
         self._seen, self._updated = None, False
@@ -307,7 +307,7 @@ class FencedActor(SafeActor):
         Refuse turns from now on; the cache is dropped.
         """
         if self._fenced_at is None:
-            self._fenced_at = time.monotonic()
+            self._fenced_at = _seconds()
         self._seen = None
 
     def _fencing(self, current: int) -> ActorFencedError:
@@ -325,27 +325,5 @@ class FencedActor(SafeActor):
         )
 
 
-class _Step:
-    """
-    A change of the state as a change of the stored value: checked, signed, once.
-    """
-
-    def __init__(self, actor: FencedActor, change: Change, once: Once | None) -> None:
-        self.actor, self.change, self.once = actor, change, once
-        # The log and the operation id name the user's function.
-        self.__qualname__ = getattr(change, "__qualname__", type(change).__qualname__)
-
-    def __call__(self, value: State) -> State | Literal[Marker.UNCHANGED]:
-        claim = self.actor.check(value)
-        mark: State = dict(value[MARK])
-        if self.once is not None and self.once.done_in(mark):
-            return UNCHANGED
-        given = without_mark(value)
-        # Firing a reminder is noted even where the change says UNCHANGED, whatever it did to what it was given.
-        changed = self.change(given if self.once is None else deepcopy(given))
-        if changed is UNCHANGED and self.once is None:
-            return UNCHANGED
-        if self.once is not None:
-            mark["done"] = self.once.noted_in(mark)
-        mark.update(epoch=claim.epoch, by=claim.by)
-        return {**state_from(changed, value, self.actor.state_key), MARK: mark}
+def _seconds() -> float:
+    return asyncio.get_running_loop().time()
