@@ -16,7 +16,8 @@ from typing import Any, Final
 import msgspec.structs
 import pytest
 
-from tests.model.programs import Program, explore
+from tests.model.judge import explore
+from tests.model.programs import Program
 from toolkit.core import commit, intents, recovery, transaction, update
 from toolkit.core.model import Write
 from toolkit.core.steps import Put

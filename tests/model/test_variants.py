@@ -13,7 +13,8 @@ from typing import Any, Final
 import msgspec.structs
 import pytest
 
-from tests.model.programs import Program, explore
+from tests.model.judge import explore
+from tests.model.programs import Program
 from tests.model.test_larger import UPDATES, plain
 from tests.model.test_model import AB, pair
 from toolkit.core import compose, intents, recovery

@@ -20,9 +20,11 @@ ROOT = Path(__file__).parents[2]
 class Worker:
     """One process; ``points`` as in ``OCC_POINTS``."""
 
-    def __init__(self, job: dict[str, Any], points: str = "") -> None:
+    def __init__(
+        self, job: dict[str, Any], points: str = "", module: str = "tests.transactions.worker"
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.transactions.worker", json.dumps(job)],
+            [sys.executable, "-m", module, json.dumps(job)],
             cwd=ROOT,
             env={**os.environ, "OCC_POINTS": points},
             stdin=subprocess.PIPE,
