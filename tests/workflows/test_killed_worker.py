@@ -9,6 +9,7 @@ import random
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from grpc import RpcError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
@@ -20,6 +21,8 @@ from workflows.starts import start_once
 
 # Generous: a loaded machine, three restarts.
 LONG = 90
+pytestmark = pytest.mark.timeout(400)
+
 ACCOUNTS = [f"a{number}" for number in range(8)]
 
 
@@ -85,6 +88,7 @@ def test_transfers_end_exact_on_sqlite(daprd, worker, client_at):
     assert EXACT == run_with_kills(address, "statestore", worker, client_at(address))
 
 
+@pytest.mark.slow
 def test_transfers_end_exact_on_redis(daprd, server_named, tmp_path, worker, client_at):
     """
     The same with the accounts on Redis, which has none.
