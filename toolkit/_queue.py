@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from toolkit.core.events import Event
 from toolkit.core.jobs import Failed, Job, Result
+from toolkit.core.judge import unknown_error
 from toolkit.core.site import Site, unavailable
-from toolkit.core.update import Answers, KeyWriter, unknown_error
+from toolkit.core.update import Answers, KeyWriter
 from toolkit.errors import StateError
 
 # Seconds a cancelled caller waits for the verdict of a write that is under way.

@@ -44,6 +44,7 @@ class Combiner:
         self.lock = threading.Lock()
         self.idle = threading.Condition(self.lock)
         self.queues: dict[str, KeyQueue] = {}
+        self.draining = False
 
     def submit(self, ticket: Ticket) -> Any:
         """
@@ -150,7 +151,7 @@ class Combiner:
             heir.event.set()
         else:
             self.queues.pop(queue.key, None)
-            if not self.queues:
+            if self.draining and not self.queues:
                 self.idle.notify_all()
 
     def drain(self, timeout: float | None) -> None:
@@ -158,6 +159,7 @@ class Combiner:
         Wait until no call is under way, or for so many seconds.
         """
         with self.lock:
+            self.draining = True
             self.idle.wait_for(lambda: not self.queues, timeout)
 
 

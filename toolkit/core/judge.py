@@ -15,6 +15,7 @@ import msgspec
 
 from toolkit.core.seen import Seen
 from toolkit.core.stamp import ABSENT_INCARNATION, MESSAGE_LIFE, WriteId
+from toolkit.errors import OutcomeUnknownError
 
 
 class Fate(enum.Enum):
@@ -131,3 +132,15 @@ def judge_receipt(receipt: Receipt, seen: Seen, now: float) -> Fate:
     if fate is Fate.PENDING and receipt.base.etag == "" and receipt.base.incarnation != ABSENT_INCARNATION:
         return Fate.UNKNOWABLE
     return fate
+
+
+def unknown_error(receipt: Receipt) -> OutcomeUnknownError:
+    """
+    The error of a caller whose write can be neither confirmed nor ruled out.
+    """
+    return OutcomeUnknownError(
+        f"key {receipt.key!r}: the write was sent and nothing proves, by the deadline, whether it took effect; "
+        f"ask store.resolve(error.receipt) later, or repeat the call with the same op_id",
+        receipt=str(receipt),
+        key=receipt.key,
+    )

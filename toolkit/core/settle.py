@@ -100,11 +100,28 @@ class Sent(msgspec.Struct, frozen=True):
 
     @property
     def call(self) -> Call:
-        return Call.CREATE if self.seen.row.missing else Call.CAS
+        return call_of(self.seen)
 
     @property
     def fence_at(self) -> float:
         return self.deadline - min(MAX_RESERVE, FENCE_RESERVE * self.budget)
+
+
+def call_of(seen: Seen) -> Call:
+    """
+    What a write built on this read is to the store.
+    """
+    return Call.CREATE if seen.row.missing else Call.CAS
+
+
+def landed(site: Site, seen: Seen, reply: Reply) -> Settled | None:
+    """
+    What a clean yes of a truthful store says at once; ``None`` after any other answer.
+    """
+    lies = site.profile.lies
+    if reply.code == "OK" and (not lies or call_of(seen) not in lies):
+        return Settled(Fate.LANDED, None, reply)
+    return None
 
 
 def settle(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
@@ -114,9 +131,8 @@ def settle(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
     Raises:
         StateError: The request was refused for good; nothing was written.
     """
-    truthful = sent.call not in site.profile.lies
-    if reply.code == "OK" and truthful:
-        return Settled(Fate.LANDED, None, reply)
+    if (done := landed(site, sent.seen, reply)) is not None:
+        return done
     if reply.code == UNSENT:
         return Settled(Fate.LOST, sent.seen, reply)
     verdict = site.judge_reply(sent.call, reply, sent.write.key)
@@ -152,7 +168,7 @@ def settle(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
         now = (yield from Now()).mono
         reply = yield from Put(sent.write, rpc_timeout(sent.deadline, now))
         verdict = site.judge_reply(sent.call, reply, sent.write.key)
-        if verdict is Verdict.COMMITTED and truthful:
+        if verdict is Verdict.COMMITTED and sent.call not in site.profile.lies:
             return Settled(Fate.LANDED, None, reply)
         refused = refused and verdict is Verdict.CONFLICT
 

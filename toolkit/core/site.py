@@ -12,14 +12,16 @@ import msgspec
 
 from toolkit.core.ahead import Ahead
 from toolkit.core.events import Event, EventName
-from toolkit.core.jobs import Rules
+from toolkit.core.jobs import Job, Rules
 from toolkit.core.model import Reply
 from toolkit.core.policy import RetryPolicy
 from toolkit.core.seen import OwnRows
 from toolkit.core.stamp import WriteId
 from toolkit.core.steps import RPC_TIMEOUT, Note, Steps
 from toolkit.errors import (
+    AlreadyExistsError,
     AttemptsExhaustedError,
+    ConflictError,
     InvalidETagError,
     InvalidValueError,
     StateError,
@@ -225,6 +227,19 @@ def exhausted(key: str, conflicts: int, attempts: int, elapsed: float) -> Attemp
         conflicts=conflicts,
         attempts=attempts,
         elapsed=elapsed,
+    )
+
+
+def too_early(job: Job, wait: float) -> ConflictError:
+    """
+    The error for a call that cannot wait until every host takes the value for expired.
+    """
+    kind = AlreadyExistsError if job.verb == "create" else ConflictError
+    return kind(
+        f"key {job.key!r}: its value has expired, but a host with a slower clock may still use it for {wait:.3g} s; "
+        f"try again then, or allow a longer deadline",
+        key=job.key,
+        attempt=job.attempts,
     )
 
 

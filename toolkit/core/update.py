@@ -18,19 +18,16 @@ from toolkit.core.compose import compose
 from toolkit.core.fairness import give_way, met_rivals, note_win
 from toolkit.core.intents import intent_of
 from toolkit.core.jobs import Batch, Done, Failed, Job, Result
-from toolkit.core.judge import Base, Fate, Receipt
+from toolkit.core.judge import Base, Fate, Receipt, unknown_error
 from toolkit.core.model import ABSENT, Reply, Write
 from toolkit.core.notes import Attempt, committed_fields, conflict_fields, gave_up_fields, unknown_fields
 from toolkit.core.recovery import clear
 from toolkit.core.seen import Seen
-from toolkit.core.settle import Sent, Settled, backoff, read_since, settle
-from toolkit.core.site import Site, Writer, exhausted, rpc_timeout, unavailable
+from toolkit.core.settle import Sent, Settled, backoff, landed, read_since, settle
+from toolkit.core.site import Site, Writer, exhausted, rpc_timeout, too_early, unavailable
 from toolkit.core.stamp import WriteId
-from toolkit.core.steps import Chance, Instant, Now, Pause, Put, Steps
+from toolkit.core.steps import NOW, Chance, Instant, Now, Pause, Put, Steps
 from toolkit.errors import (
-    AlreadyExistsError,
-    ConflictError,
-    OutcomeUnknownError,
     StateError,
     ValueTooLargeError,
 )
@@ -47,7 +44,13 @@ class Flight(msgspec.Struct, frozen=True):
     What is under way: enough to hand a receipt to a caller that cannot wait for its end.
     """
 
-    receipt: Receipt
+    seen: Seen
+    write: WriteId
+    wall: float
+
+    @property
+    def receipt(self) -> Receipt:
+        return Receipt(self.seen.key, self.write, Base.of(self.seen), self.wall)
 
 
 class KeyWriter:
@@ -90,7 +93,7 @@ class KeyWriter:
         seen: Seen | None = None
         fresh = False
         while True:
-            now = yield from Now()
+            now: Instant = yield NOW
             started = now.mono
             if not fresh:
                 seen = self.site.ahead.take(self.key, started)
@@ -98,7 +101,8 @@ class KeyWriter:
             if seen is None:
                 seen, now = yield from self._read(started)
             self._take_more()
-            yield from self._drop_expired(now)
+            for late in self._begin(now):
+                yield from self._give_up(late, now)
             if not self.jobs:
                 return
             self.attempt.begin(started, now.mono, self.jobs)
@@ -112,7 +116,8 @@ class KeyWriter:
             batch = self._apply(seen, self.jobs, now.wall)
             if not batch.working.dirty:
                 if self.early:
-                    seen = self._start_over()
+                    self._start_over()
+                    seen = None
                     continue
                 yield from self._finish(batch, None, seen)
                 return
@@ -159,15 +164,17 @@ class KeyWriter:
             self.jobs.append(job)
             self.deadline = max(self.deadline, job.deadline)
 
-    def _drop_expired(self, now: Instant) -> Steps[None]:
-        kept: list[Job] = []
+    def _begin(self, now: Instant) -> list[Job]:
+        """
+        Count the attempt for every job; answers with those that may not try again, which are no longer among them.
+        """
+        mono = now.mono
+        late = [job for job in self.jobs if job.attempts and (mono >= job.deadline or not self._allows(job))]
+        if late:
+            self.jobs = [job for job in self.jobs if job not in late]
         for job in self.jobs:
-            if job.attempts and (now.mono >= job.deadline or not self._allows(job)):
-                yield from self._give_up(job, now)
-            else:
-                job.attempts += 1
-                kept.append(job)
-        self.jobs = kept
+            job.attempts += 1
+        return late
 
     def _allows(self, job: Job) -> bool:
         return job.policy_attempts is None or job.attempts < job.policy_attempts
@@ -198,18 +205,9 @@ class KeyWriter:
         patient = [job for job in self.jobs if now.mono + wait + _EXPIRY_MARGIN < job.deadline]
         for job in self.jobs:
             if job not in patient:
-                self.answers.append((job, Failed(self._too_early(job, wait))))
+                self.answers.append((job, Failed(too_early(job, wait))))
         self.jobs = patient
         return wait if patient else 0.001
-
-    def _too_early(self, job: Job, wait: float) -> ConflictError:
-        kind = AlreadyExistsError if job.verb == "create" else ConflictError
-        return kind(
-            f"key {self.key!r}: its value has expired, but a host with a slower clock may still use it for {wait:.3g} s; "
-            f"try again then, or allow a longer deadline",
-            key=self.key,
-            attempt=job.attempts,
-        )
 
     def _write(self, seen: Seen, batch: Batch, now: Instant) -> Steps[tuple[bool, Seen | None]]:
         """
@@ -222,21 +220,25 @@ class KeyWriter:
         write_id = self.writer.next_id()
         write = compose(self.site, seen, batch.working, write_id, now.wall)
         if self.early and not isinstance(write, Write):
-            return False, self._start_over()
+            self._start_over()
+            return False, None
         if isinstance(write, ValueTooLargeError):
             self._too_large(seen, write_id, now)
             return not self.jobs, seen
         if write is None:
             yield from self._finish(batch, None, seen)
             return True, None
-        self.flight = Flight(Receipt(self.key, write_id, Base.of(seen), now.wall))
-        before = (yield from Now()).mono
+        self.flight = Flight(seen, write_id, now.wall)
+        clock: Instant = yield NOW
+        before = clock.mono
         self.attempt.fn_s = before - now.mono
-        sent = Sent(seen, write, write_id, self.deadline, self.site.policy.deadline)
-        reply = yield from Put(write, rpc_timeout(self.deadline, before))
+        reply: Reply = yield Put(write, rpc_timeout(self.deadline, before))
         if self.site.observed():
             self.attempt.write_s = (yield from Now()).mono - before
-        settled = yield from settle(self.site, sent, reply)
+        settled = landed(self.site, seen, reply)
+        if settled is None:
+            sent = Sent(seen, write, write_id, self.deadline, self.site.policy.deadline)
+            settled = yield from settle(self.site, sent, reply)
         self.last_reply = settled.reply
         if settled.fate is Fate.LANDED:
             self.flight = None
@@ -314,10 +316,12 @@ class KeyWriter:
 
     def _finish(self, batch: Batch, write_id: WriteId | None, seen: Seen) -> Steps[None]:
         self.answers += zip(self.jobs, batch.results, strict=True)
+        done, attempt, self.jobs = self.jobs, self.attempt, []
+        if not self.site.observed():
+            return
         # A change that raised has its exception for an answer; it is no commit, and not the store's failure either.
-        jobs = [job for job, result in zip(self.jobs, batch.results, strict=True) if isinstance(result, Done)]
-        attempt, self.jobs = self.attempt, []
-        if jobs and self.site.observed():
+        jobs = [job for job, result in zip(done, batch.results, strict=True) if isinstance(result, Done)]
+        if jobs:
             now = yield from Now()
             yield from self.site.note(
                 "occ.committed", lambda: committed_fields(jobs, attempt, seen, write_id, now)
@@ -336,15 +340,3 @@ class KeyWriter:
                 "occ.gave_up",
                 lambda job=job: gave_up_fields(job, self.attempt, "error", error, now),  # type: ignore[misc]
             )
-
-
-def unknown_error(receipt: Receipt) -> OutcomeUnknownError:
-    """
-    The error of a caller whose write can be neither confirmed nor ruled out.
-    """
-    return OutcomeUnknownError(
-        f"key {receipt.key!r}: the write was sent and nothing proves, by the deadline, whether it took effect; "
-        f"ask store.resolve(error.receipt) later, or repeat the call with the same op_id",
-        receipt=str(receipt),
-        key=receipt.key,
-    )
