@@ -18,10 +18,10 @@ from toolkit._async_turns import AsyncKeyTurns, lead_async
 from toolkit._calls import Calls
 from toolkit._checks import check_etag
 from toolkit._coalesce import coalesced_async
-from toolkit._drive import AsyncWorld, drive_async, marked, now
+from toolkit._committer import Committer
+from toolkit._drive import AsyncWorld, drive_async, marked
 from toolkit._loops import event_maker, loop_token, signal_maker
 from toolkit._merge import Batch, Line
-from toolkit._queue import CANCEL_GRACE
 from toolkit.combine import AsyncCombiner
 from toolkit.core.jobs import NO_DEFAULT
 from toolkit.core.merge import MergedRun
@@ -66,6 +66,7 @@ class AsyncStateStore(Calls):
             self._port = port
             self._world = AsyncWorld(coalesced_async(port, site.profile, event_maker()), emit)
             self._line = Line(site, event_maker(), self._lead)
+            self._committer = Committer(self._world, self._group, signal_maker())
             self._combiner = AsyncCombiner(site, self._world, self._group, signal_maker())
             site.left_behind = self._mend
             self._loop, self._site = loop_token(), site
@@ -92,6 +93,7 @@ class AsyncStateStore(Calls):
     ) -> bool | None:
         self._site = None
         self._combiner.stop()
+        self._committer.stop()
         # Without the error: a task group would wrap it.
         return await self._stack.__aexit__(None, None, None)
 
@@ -260,37 +262,4 @@ class AsyncStateStore(Calls):
         """
         End an attempt in a task of the store, so that cancelling the caller cannot cut a commit.
         """
-        flight = Flight()
-        self._group.start_soon(self._commit, run, result, error, flight)
-        try:
-            await flight.done.wait()
-        except BaseException:
-            with anyio.move_on_after(CANCEL_GRACE, shield=True):
-                await flight.done.wait()
-            event = None if flight.done.is_set() else run.told_unknown(now())
-            if event is not None:
-                emit(event)
-            raise
-        if flight.error is not None:
-            raise flight.error
-        return flight.result
-
-    async def _commit(self, run: TxRun, result: Any, error: BaseException | None, flight: Flight) -> None:
-        with anyio.CancelScope(shield=True):
-            try:
-                flight.result = await drive_async(marked(run.end(result, error), "commit"), self._world)
-            except Exception as failure:  # noqa: BLE001  handed to the caller
-                flight.error = failure
-            finally:
-                flight.done.set()
-
-
-class Flight:
-    """
-    A commit under way in another task.
-    """
-
-    def __init__(self) -> None:
-        self.done = anyio.Event()
-        self.result: Any = None
-        self.error: Exception | None = None
+        return await self._committer.end(run, result, error)

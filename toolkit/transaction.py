@@ -7,7 +7,8 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overload
 
 import msgspec
@@ -365,15 +366,23 @@ def check_body(fn: Any) -> None:
         raise TypeError(f"the body must be a function of tx, not {fn!r}")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise TypeError(f"{name_of(fn)} is a generator: a body must return, so that it can be run again")
-    try:
-        parameters = inspect.signature(fn).parameters
-    except (TypeError, ValueError):
-        return
-    taken = [name for name in RESERVED if name in parameters]
+    taken = [name for name in RESERVED if name in _parameters(fn)]
     if taken:
         raise TypeError(
             f"{name_of(fn)} has a parameter {taken[0]!r}, which transact takes for its own; rename it"
         )
+
+
+def _parameters(fn: Any) -> Collection[str]:
+    code = getattr(fn, "__code__", None)
+    if isinstance(fn, FunctionType) and isinstance(code, CodeType) and not fn.__dict__:
+        # Asked for each call: what `inspect` does for a plain function costs as much as the rest of the checks.
+        rest = bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
+        return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + rest]
+    try:
+        return inspect.signature(fn).parameters
+    except (TypeError, ValueError):
+        return ()
 
 
 def unwrap(fn: Any, said: Settings) -> tuple[Callable[..., Any], Settings]:

@@ -24,7 +24,7 @@ from toolkit.core.settle import read
 from toolkit.core.site import Site, rpc_timeout
 from toolkit.core.stamp import WriteId
 from toolkit.core.steps import GetAll, Now, Steps
-from toolkit.core.value import encode, plain
+from toolkit.core.value import plain, seal
 from toolkit.errors import AlreadyExistsError, OperationIdReusedError, OperationVoidedError, RecordedError
 
 if TYPE_CHECKING:
@@ -225,7 +225,9 @@ class BodyRun:
             seen = yield from self.read(key)
             if intent_of(seen) is not None:
                 seen = yield from peek(self.site, seen, self.deadline)
-            shown = (seen, version_of(seen, (yield from Now()).wall))
+            # The clock matters to what expires only.
+            wall = 0.0 if seen.expires is None else (yield from Now()).wall
+            shown = (seen, version_of(seen, wall))
             self.buffer.shown[key] = shown
         return shown
 
@@ -275,8 +277,7 @@ class BodyRun:
         Buffer a write.
         """
         check_value(value, key, "value")
-        private = plain(value, key)
-        encode(private, key)
+        private = seal(value, key).peek()
         earlier = self.buffer.writes.get(key)
         if create and earlier is not None and earlier.value is not ABSENT:
             raise AlreadyExistsError(f"key {key!r} was already written in this transaction", key=key)

@@ -64,7 +64,9 @@ class CheckedRun(BodyRun):
                 or self.warm.pop(key, None)
                 or (yield from read(self.site, key, self.deadline))
             )
-            free = yield from clear(self.site, row, self._age(), self.deadline)
+            free = row
+            if intent_of(row) is not None:
+                free = yield from clear(self.site, row, self._age(), self.deadline)
             wall = (yield from Now()).wall
             if version is not None and version_of(free, wall) != version:
                 return None
