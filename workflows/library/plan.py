@@ -4,7 +4,9 @@ What a ready workflow is: what it registers, what it starts for an input, and wh
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -64,6 +66,7 @@ class ReadyWorkflow:
         sample: The file of sample data that comes with it.
         register: Puts its workflows and effects on a kit.
         plan: Turns the text of an input file into a plan; raises ``InputFileError``.
+        hosting: What else a worker serves while it runs, given the name of the store and the address of the sidecar.
     """
 
     name: str
@@ -71,6 +74,9 @@ class ReadyWorkflow:
     sample: str
     register: Callable[[WorkflowKit], None]
     plan: Callable[[str], Plan]
+    hosting: Callable[[str, str | None], AbstractContextManager[None]] = lambda _store, _address: (
+        contextlib.nullcontext()
+    )
 
     def sample_text(self) -> str:
         """
