@@ -1,12 +1,14 @@
 """
 Sum up a month of ledger entries page by page, with the progress in a checkpoint.
 
-Killed at any point it goes on with the page it was at; run again, under whatever instance id, it finds that it is done.
-The checkpoint of version 1 knew one sum; version 2 knows one for each account.
+Killed at any point it goes on with the page it was at; run again, under whatever instance id, it finds that it is done. Its
+subject is the month with a digest of the entries: a corrected file is another subject, and gets other sums. The checkpoint
+of version 1 listed its sums and did not count rows; version 2 brings it up to date and goes on from its page.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Generator, Sequence
 from typing import Any, Final
@@ -21,6 +23,8 @@ from workflows.kit import WorkflowKit
 from workflows.library.plan import InputFileError, Job, Plan, ReadyWorkflow
 from workflows.logging import workflow_logger
 
+# Of the checkpoints: `occ workflow checkpoints list monthly-rollup`.
+NAME: Final = "monthly-rollup"
 PAGE: Final = 10
 # Pages after which a run continues as new, so that its history stays short.
 ROUND: Final = 5
@@ -45,26 +49,36 @@ class Ledger(msgspec.Struct, frozen=True):
     month: str
     entries: list[Entry]
 
+    @property
+    def subject(self) -> str:
+        """
+        What the sums are about: this month as this file has it.
+        """
+        digest = hashlib.blake2b(msgspec.json.encode(self.entries), digest_size=4).hexdigest()
+        return f"{self.month}-{digest}"
 
-def page_key(month: str, page: int) -> str:
+
+def page_key(subject: str, page: int) -> str:
     """
     The key of a page of entries.
     """
-    return f"ledger/{month}/{page}"
+    return f"ledger/{subject}/{page}"
 
 
-def result_key(month: str) -> str:
+def result_key(subject: str) -> str:
     """
     The key the sums are written to.
     """
-    return f"rollup/{month}"
+    return f"rollup/{subject}"
 
 
 def read_page(tx: EffectTransaction, asked: dict[str, Any]) -> list[dict[str, Any]]:
     """
     The entries of one page; none behind the last.
     """
-    found: list[dict[str, Any]] = tx.get(page_key(asked["month"], asked["page"]), {"entries": []})["entries"]
+    found: list[dict[str, Any]] = tx.get(page_key(asked["subject"], asked["page"]), {"entries": []})[
+        "entries"
+    ]
     return found
 
 
@@ -72,32 +86,33 @@ def write_result(tx: EffectTransaction, result: dict[str, Any]) -> None:
     """
     Keep the sums of the month.
     """
-    tx.put(result_key(result["month"]), result)
+    tx.put(result_key(result["subject"]), result)
 
 
-def by_account(old: dict[str, Any]) -> dict[str, Any]:
+def count_rows(old: dict[str, Any]) -> dict[str, Any]:
     """
-    Version 1 kept no sums by account: the pages have to be read again.
+    From version 1, ``{"page": 3, "sums": [["rent", 235], …]}``: every page behind it was full.
     """
-    return {"page": 0, "rows": 0, "sums": {}, "restarted_at": old["page"]}
+    return {"page": old["page"], "rows": old["page"] * PAGE, "sums": dict(old["sums"])}
 
 
-def rollup(ctx: Any, month: str) -> Generator[Any, Any, dict[str, Any]]:
+def rollup(ctx: Any, subject: str) -> Generator[Any, Any, dict[str, Any]]:
     """
     Page by page, then the result; every page is counted once, whatever happens in between.
     """
     checkpoint = yield from load_checkpoint(
         ctx,
-        "monthly-rollup",
-        month,
+        NAME,
+        subject,
         version=VERSION,
-        migrate={1: by_account},
+        migrate={1: count_rows},
         default={"page": 0, "rows": 0, "sums": {}},
     )
     while not checkpoint.data.get("done"):
         data = checkpoint.data
-        entries = yield from call_effect(ctx, "rollup-page", input={"month": month, "page": data["page"]})
-        sums = Counter(data["sums"])
+        asked = {"subject": subject, "page": data["page"]}
+        entries = yield from call_effect(ctx, "rollup-page", input=asked)
+        sums: Counter[str] = Counter(data["sums"])
         for entry in entries:
             sums[entry["account"]] += entry["amount"]
         after = {"page": data["page"] + 1, "rows": data["rows"] + len(entries), "sums": dict(sums)}
@@ -106,9 +121,9 @@ def rollup(ctx: Any, month: str) -> Generator[Any, Any, dict[str, Any]]:
         checkpoint = checkpoint.next(after)
         yield from continue_with(ctx, checkpoint, every=ROUND)
     data = checkpoint.data
-    result = {"month": month, "rows": data["rows"], "sums": data["sums"]}
-    yield from call_effect(ctx, "rollup-result", input=result, op=f"monthly-rollup:{month}:{data['page']}")
-    workflow_logger(ctx).info("rollup.done", month=month, rows=data["rows"])
+    result = {"subject": subject, "rows": data["rows"], "sums": data["sums"]}
+    yield from call_effect(ctx, "rollup-result", input=result)
+    workflow_logger(ctx).info("rollup.done", subject=subject, rows=data["rows"])
     return result
 
 
@@ -145,17 +160,17 @@ def plan(text: str) -> Plan:
     One instance for the month.
     """
     ledger = read_ledger(text)
-    jobs = (Job("monthly_rollup", f"rollup-{ledger.month}", ledger.month),)
+    jobs = (Job("monthly_rollup", f"rollup-{ledger.subject}", ledger.subject),)
     return Plan(jobs, lambda store: fill(store, ledger), lambda store, done: check(store, ledger, done))
 
 
 def fill(store: StateStore, ledger: Ledger) -> None:
     """
-    Put the pages into the store; the same ones each time.
+    Put the pages into the store, the last one not full; the same ones each time.
     """
-    for at in range(0, len(ledger.entries), PAGE):
+    for at in range(0, len(ledger.entries) + 1, PAGE):
         page = msgspec.to_builtins(ledger.entries[at : at + PAGE])
-        store.set(page_key(ledger.month, at // PAGE), {"entries": page})
+        store.set(page_key(ledger.subject, at // PAGE), {"entries": page})
 
 
 def check(store: StateStore, ledger: Ledger, outputs: Sequence[Any]) -> dict[str, Any]:
@@ -165,7 +180,7 @@ def check(store: StateStore, ledger: Ledger, outputs: Sequence[Any]) -> dict[str
     due: Counter[str] = Counter()
     for entry in ledger.entries:
         due[entry.account] += entry.amount
-    found: dict[str, Any] = store.get(result_key(ledger.month), {"rows": 0, "sums": {}})
+    found: dict[str, Any] = store.get(result_key(ledger.subject), {"rows": 0, "sums": {}})
     wrong = {
         account: {"due": due[account], "found": found["sums"].get(account)}
         for account in due
@@ -174,6 +189,7 @@ def check(store: StateStore, ledger: Ledger, outputs: Sequence[Any]) -> dict[str
     return {
         "ok": not wrong and found["rows"] == len(ledger.entries) and len(outputs) == 1,
         "month": ledger.month,
+        "subject": ledger.subject,
         "rows": found["rows"],
         "accounts": len(due),
         "total": sum(found["sums"].values()),

@@ -58,6 +58,8 @@ class Engine(Dispatcher):
         super().__init__(faults, start, in_flight=in_flight, skip_always=skip_always)
         self.instances: dict[str, Instance] = {}
         self._starts = itertools.count(1)
+        # The last one of each id, purged or not: an id that is used again begins another generation.
+        self._made: dict[str, Instance] = {}
 
     # -- what clients ask for --------------------------------------------------------------------------------------
 
@@ -154,7 +156,10 @@ class Engine(Dispatcher):
         there = self.instances.get(instance_id)
         if there is not None and not there.over:
             raise ExistsError(instance_id)
+        before = self._made.get(instance_id)
         made = self.instances[instance_id] = Instance(instance_id, label, start, self.now)
+        made.generation = 0 if before is None else before.generation + 1
+        self._made[instance_id] = made
         if not start.executionStarted.HasField("scheduledStartTimestamp"):
             self._wake(made)
         return made

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import dapr.ext.workflow._durabletask.internal.protos as pb
@@ -83,7 +83,9 @@ class Instance:
         """
         The events of a turn that begins now; resolutions of what is resolved already are left out.
         """
-        taken = [event(now, workflowStarted=pb.WorkflowStartedEvent())]
+        # The SDK makes ids of the instance and its time, and time stands still here: another run has another time.
+        begun = now + timedelta(microseconds=self.generation)
+        taken = [event(begun, workflowStarted=pb.WorkflowStartedEvent())]
         seen = {found for found in map(_resolved, self.history) if found is not None}
         for waiting in self.inbox:
             resolved = _resolved(waiting)
