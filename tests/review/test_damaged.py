@@ -18,7 +18,7 @@ from toolkit.review.quick import RateCounter, TopCounter
 
 STRANGE = (
     b"\x00", b"\xff\xfe", b"\r\n", b"\n\n\n", b'"', b"{", b"}", b"\\u0000", b"\\ud800", b"NaN", b"1e999", b"-1", b"null",
-    b"9" * 400, "\u202e</script>\x1b[2J".encode(), b'"attempt":-7,', b'"sample":0,', b'"sample":-1e-300,', b'"total_s":-5,',
+    b"9" * 400, "\u202e</script>\x1b[2J".encode(), b'"attempt":-700,', b'"sample":0,', b'"sample":-1e-300,', b'"total_s":-5,',
     b'"timestamp":"9999-12-31T23:59:59Z",', b'"timestamp":"0001-01-01T00:00:00+14:00",', b'"keys":["a","b"],',
 )  # fmt: skip
 

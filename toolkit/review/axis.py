@@ -81,7 +81,8 @@ class Axis:
         """
         # Texts compare as times where all are UTC: each ends with Z, and no other zone has one.
         if "\n".join(timestamps).count("Z\n") == len(timestamps) - 1 and timestamps[-1].endswith("Z"):
-            low, high = min(timestamps), max(timestamps)
+            ordered = sorted(timestamps)
+            low, high = ordered[0], ordered[-1]
         else:
             low = high = ""
         if low > "2000" and high < "2100":

@@ -4,6 +4,7 @@ Counting many lines of one column of time at once: what a line costs here is wha
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -54,6 +55,13 @@ def first_key(line: Record | LeanRecord) -> str:
     return line.key or (line.keys[0] if line.keys else "")
 
 
+def numbered(attempt: int) -> int:
+    """
+    The place of an attempt in the counts by number; the last place has all that are later.
+    """
+    return max(0, min(attempt, MAX_ATTEMPT))
+
+
 def remember(told: list[Lost], line: Lost) -> None:
     """
     Add an attempt to a story; of a very long one the first attempts and the last are kept.
@@ -78,7 +86,7 @@ def commits(review: Review, lines: Sequence[Won], column: int, weight: float) ->
     review.won_at[1] += count
     for line in [line for line in lines if line.attempt != 1]:
         review.won_at[1] -= weight
-        review.won_at[min(line.attempt, MAX_ATTEMPT)] += weight
+        review.won_at[numbered(line.attempt)] += weight
         review.calls.pop(line.call_id, None)
     review.total += sum(durations) * weight
     review.durations[column // HEAT_STEP].add_all(durations, weight)
@@ -90,36 +98,44 @@ def losses(review: Review, lines: Sequence[Lost], column: int, weight: float) ->
     """
     Count lost attempts of one store.
     """
-    join, calls, lost_at = review.join, review.calls, review.lost_at
-    latest, later, clocks, who_of = join.latest, join.later, join.clocks.recent, review.who
+    costs = [line.lost_s or line.read_s + line.fn_s + line.write_s for line in lines]
+    waits = [line.wait_s for line in lines if line.wait_s > 0]
+    for attempt, count in Counter([line.attempt for line in lines]).items():
+        review.lost_at[numbered(attempt)] += count * weight
+    for line in [line for line in lines if line.cause != "etag_mismatch"]:
+        review.totals.count_cause(line.cause, weight)
+    review.conflicts_in[column] += len(lines) * weight
+    review.lost_s_in[column] += sum(costs) * weight
+    review.marks.update([line.timestamp[17:21] for line in lines])
+    review.wait_s += sum(waits) * weight
+    review.waits.add_all(waits, weight)
+    clocks = review.join.clocks
+    if clocks.recent:
+        for line in lines:
+            if (winner := clocks.recent.get(line.winner or line.race)) is not None:
+                clocks.met(line, winner)
+    _blame(review, lines, costs, column, weight)
+
+
+def _blame(review: Review, lines: Sequence[Lost], costs: list[float], column: int, weight: float) -> None:
+    """
+    Say who beat each attempt, and count it for key, loser and winner.
+    """
+    join, calls, who_of = review.join, review.calls, review.who
+    latest, later = join.latest.get, join.later.get
     cells = _cells(review, lines[0].store, column // HEAT_STEP, weight)
-    waits: list[float] = []
-    lost = 0.0
-    for line in lines:
-        cost, attempt, wait_s, call_id = line.lost_s, line.attempt, line.wait_s, line.call_id
-        if not cost:
-            cost = line.read_s + line.fn_s + line.write_s
-        lost += cost
-        lost_at[attempt if attempt < MAX_ATTEMPT else MAX_ATTEMPT] += weight  # noqa: FURB136 - a call is slower
-        if wait_s > 0:
-            waits.append(wait_s)
-        if line.cause != "etag_mismatch":
-            review.totals.count_cause(line.cause, weight)
+    for line, cost in zip(lines, costs, strict=True):
+        call_id, winner = line.call_id, line.winner
         if call_id in calls:
             remember(calls[call_id], line)
         else:
             calls[call_id] = [line]
-        if clocks and (winner := clocks.get(line.winner or line.race)) is not None:
-            join.clocks.met(line, winner)
-        who = latest.get(line.winner) or later.get(line.winner)
+        who = latest(winner) or later(winner)
         if who is None or line.maybe_self:
             who = join.known(line)
         line.beaten_by = who
-        cell = (
-            line.key or first_key(line),
-            (line.writer if who_of is None else who_of(line)) or UNNAMED,
-            who,
-        )
+        loser = (line.writer if who_of is None else who_of(line)) or UNNAMED
+        cell = (line.key or first_key(line), loser, who)
         if not who:
             join.wait((line, review.tally(line), weight, cost * weight))
         if cell in cells:
@@ -129,11 +145,6 @@ def losses(review: Review, lines: Sequence[Lost], column: int, weight: float) ->
             counts[2] += line.fn_s
         else:
             cells[cell] = [1, cost, line.fn_s]
-    review.conflicts_in[column] += len(lines) * weight
-    review.lost_s_in[column] += lost * weight
-    review.marks.update([line.timestamp[17:21] for line in lines])
-    review.wait_s += sum(waits) * weight
-    review.waits.add_all(waits, weight)
 
 
 def _cells(review: Review, store: str, column: int, weight: float) -> dict[tuple[str, str, str], list[float]]:

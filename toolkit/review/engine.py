@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from toolkit.review import bulk
 from toolkit.review.axis import COLUMNS, Axis, folded
-from toolkit.review.bulk import HEAT_STEP, MAX_ATTEMPT, Names, first_key, remember
+from toolkit.review.bulk import HEAT_STEP, MAX_ATTEMPT, Names, first_key, numbered, remember
 from toolkit.review.histogram import Histogram
 from toolkit.review.join import OUTSIDE, UNNAMED, Loss, WinnerJoin
 from toolkit.review.reading import Decoding, Intake
@@ -255,7 +255,7 @@ class Review:
         weight, who, attempt = self._weight(line), self._name(line), line.attempt
         self.commits_in[column] += weight
         self.durations[column // HEAT_STEP].add(line.total_s, weight)
-        self.won_at[min(attempt, MAX_ATTEMPT)] += weight
+        self.won_at[numbered(attempt)] += weight
         self.total += line.total_s * weight
         row = self.tally(line)
         row.wins += weight
@@ -282,7 +282,7 @@ class Review:
         totals.gave_up += 1
         self.total += line.total_s
         totals.reasons[line.reason] = totals.reasons.get(line.reason, 0) + 1
-        self.gave_up_at[min(line.attempt, MAX_ATTEMPT)] += 1
+        self.gave_up_at[numbered(line.attempt)] += 1
         self.durations[column // HEAT_STEP].add(line.total_s)
         self.tally(line).gave_up += 1
         losses = self.calls.pop(line.call_id, [])

@@ -299,6 +299,10 @@ def _failure(row: Row) -> str:
     )
 
 
+def _clock(one: dict[str, Any]) -> str:
+    return f"{t(one['ahead'])} is at least {seconds(one['by_s'])} ahead of {t(one['behind'])}"
+
+
 def how_read(review: Review, names: Sequence[str], query: str) -> str:
     """
     What the report rests on.
@@ -333,13 +337,7 @@ def how_read(review: Review, names: Sequence[str], query: str) -> str:
             count(answers.number(sum(row.unmatched for row in review.keys.all()))),
         ),
         ("Give-ups without a story", count(review.untold)),
-        *(
-            (
-                "Clocks that disagree",
-                f"that of {t(one['ahead'])} is at least {seconds(one['by_s'])} ahead of that of {t(one['behind'])}",
-            )
-            for one in read["clocks"]
-        ),
+        *(("Clocks that disagree", _clock(one)) for one in read["clocks"]),
         ("Schema version", "1"),
         *(("Problem", t(problem)) for problem in read["problems"]),
     ]
