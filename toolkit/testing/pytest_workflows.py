@@ -9,7 +9,7 @@ the seed and the faults that happened; ``--wf-seed N`` runs with another one.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pytest
@@ -32,11 +32,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Any:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """
     Say in the report of a failure how to have it again.
     """
-    report: pytest.TestReport = yield
+    report = yield
     sidecar = item.stash.get(_SIDECAR, None)
     if report.failed and sidecar is not None:
         told = f"again with: pytest {item.nodeid!r} --wf-seed {sidecar.seed}\nfaults: {dict(sidecar.faults.counts)}"
@@ -51,7 +53,8 @@ def wf_sidecar(request: pytest.FixtureRequest) -> Iterator[WorkflowSidecar]:
     """
     from toolkit.testing.taskhub.sidecar import WorkflowSidecar
 
-    with WorkflowSidecar(seed=request.config.getoption("--wf-seed", default=0)) as sidecar:
+    seed: Any = request.config.getoption("--wf-seed", default=0)
+    with WorkflowSidecar(seed=seed) as sidecar:
         request.node.stash[_SIDECAR] = sidecar
         yield sidecar
 
