@@ -14,10 +14,15 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from bench.hot_report import Bench
 from bench.hot_sides import ways, window
 from toolkit import StateStore
 
+# Processes and tasks in each: some with many tasks, and the usual pods with one each.
+CROWDS = ((2, 16), (4, 16), (8, 1))
 SLICE = 0.2
+# A window must have a few slices.
+LEAST_SECONDS = 1.0
 SIDES = ("stub loop", "toolkit")
 
 
@@ -115,3 +120,24 @@ def _shares(turns: Sequence[Turn], seconds: float) -> tuple[list[float], float]:
         marks = [begin, *sorted(done for done in turn.ends if begin <= done < end), end]
         gap = max(gap, *(later - sooner for sooner, later in itertools.pairwise(marks)))
     return shares, gap
+
+
+def process_rows(bench: Bench, address: str, store: str) -> None:
+    """
+    Several processes, each with many tasks or one.
+    """
+    seconds = max(bench.seconds, LEAST_SECONDS)
+    for processes, tasks in CROWDS:
+        title = f"{store}, {processes} processes x {tasks} task{'s' if tasks > 1 else ''}"
+        with bench.part(f"{store}: {processes} processes with {tasks} on one key"):
+            found = rivals(address, store, processes, tasks, bench.rounds, seconds)
+            rates = bench.rates(title, found.rates)
+            tight = (processes, tasks) == (4, 16)
+            ratio = rates["toolkit"] / max(rates["stub loop"], 1e-9)
+            bench.add(f"{title}: toolkit / stub loop", ratio, "x", **({"least": 10.0} if tight else {}))
+            goals = {"least": 0.5} if tight else {}
+            bench.add(f"{title}: slowest process / mean", found.whole, "ratio", **goals)
+            shares = sorted(found.slices)
+            bench.add(f"{title}: the same in 0.2 s, median", statistics.median(shares), "ratio")
+            bench.add(f"{title}: the same in 0.2 s, worst tenth", shares[len(shares) // 10], "ratio")
+            bench.add(f"{title}: longest without an update", found.gap, "s")

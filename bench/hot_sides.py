@@ -171,7 +171,7 @@ async def ways(store: str, address: str) -> AsyncIterator[Ways]:
     Connect every side.
     """
     from dapr.aio.clients import DaprClient
-    from dapr.proto import api_service_v1
+    from dapr.proto import api_service_v1, api_v1
 
     from toolkit.dapr.address import address_of
     from toolkit.dapr.channel import aio_channel
@@ -181,4 +181,8 @@ async def ways(store: str, address: str) -> AsyncIterator[Ways]:
         await stack.enter_async_context(states)
         channel = await stack.enter_async_context(aio_channel(address_of(address)))
         client = await stack.enter_async_context(DaprClient(address))
-        yield Ways(store, states, api_service_v1.DaprStub(channel), client)
+        stub = api_service_v1.DaprStub(channel)
+        # On a busy machine a new connection takes its time; that is not what is measured.
+        await stub.GetMetadata(api_v1.GetMetadataRequest(), wait_for_ready=True, timeout=60)
+        await client.wait(60)
+        yield Ways(store, states, stub, client)
