@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import anyio
@@ -116,7 +117,7 @@ def test_threads_share_one_read_and_one_write_in_order(line: Line) -> None:
     Eight callers, the first of them already reading: one get, one put, first come first applied, each told its own value.
     """
     for number in range(8):
-        line.join(lambda number=number: line.store.update("k", adds(number)))
+        line.join(partial(line.store.update, "k", adds(number)))
     expected = [{"seen": list(range(number + 1))} for number in range(8)]
     assert expected == line.results()
     assert (1, 1) == (line.port.calls["get"], line.port.calls["put"])
@@ -148,7 +149,7 @@ def test_a_failed_batch_is_retried_whole(line: Line) -> None:
         line.join(lambda: line.store.update("k", adds("first")))
         line.port.before_put = lambda: other.update("k", adds("other"))
         for number in range(4):
-            line.join(lambda number=number: line.store.update("k", adds(number)))
+            line.join(partial(line.store.update, "k", adds(number)))
         results = line.results()
     assert {"seen": ["other", "first", 0, 1, 2, 3]} == line.store.get("k") == results[-1]
     # One write lost, and the other process has one of each.
@@ -163,7 +164,7 @@ def test_an_unclear_batch_is_settled_for_all(line: Line) -> None:
     The reply to the shared write is lost: nothing is applied twice, and every caller learns its own value.
     """
     for number in range(4):
-        line.join(lambda number=number: line.store.update("k", adds(number)))
+        line.join(partial(line.store.update, "k", adds(number)))
     line.port.next("drop_reply")
     assert [{"seen": list(range(number + 1))} for number in range(4)] == line.results()
     assert {"seen": [0, 1, 2, 3]} == line.store.get("k")
@@ -175,7 +176,7 @@ def test_the_stamp_carries_the_ids_of_all_callers(line: Line) -> None:
     """
     change = adds("x")
     for number in range(6):
-        line.join(lambda number=number: line.store.update("k", change, op_id=f"op-{number}"))
+        line.join(partial(line.store.update, "k", change, op_id=f"op-{number}"))
     # A repeat in the same batch meets the first one in the working copy.
     line.join(lambda: line.store.update("k", change, op_id="op-0"))
     results = line.results()

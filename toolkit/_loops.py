@@ -5,7 +5,6 @@ What differs between event loops: events, and what tells one loop from another.
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -27,10 +26,22 @@ def signal_maker() -> Callable[[], Any]:
     What a call of one key waits on: it has one waiter, so on asyncio a future does.
     """
     if sniffio.current_async_library() == "asyncio":
-        return functools.partial(Signal, asyncio.get_running_loop())
+        return Signals(asyncio.get_running_loop())
     import trio
 
     return trio.Event
+
+
+class Signals:
+    """
+    Makes signals; ``call_soon`` runs a function once what was woken before it has run.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self.call_soon = loop, loop.call_soon
+
+    def __call__(self) -> Signal:
+        return Signal(self._loop)
 
 
 class Signal:

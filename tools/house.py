@@ -25,7 +25,6 @@ LONG_FILES: dict[str, str] = {
     "workflows/kit.py": "the kit's two registrations and its life belong together",
     "tests/actors/test_fenced.py": "the contract of one class",
     "tests/stores/test_classify.py": "the classifier's table, row by row",
-    "tests/test_combine.py": "the contract of one class",
     "tests/transactions/test_bodies.py": "what a body may do, in both colours",
     "tests/transactions/test_commit.py": "one commit, ended everywhere it can end",
     "tests/transactions/test_live.py": "the workloads share their crew and their void rules",
