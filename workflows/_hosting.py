@@ -20,7 +20,7 @@ from workflows._stream import StreamLog
 from workflows.logging import default_logger
 
 # Registering takes milliseconds, on a busy machine a second or two; knocking meanwhile would only repeat it.
-PATIENCE: Final = 2.0
+PATIENCE: Final = 3.0
 # daprd leaves calls two seconds before it gives them up.
 KNOCK: Final = 6.0
 ACTOR_TYPE: Final = "occ-workflow-knock"
