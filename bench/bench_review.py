@@ -1,8 +1,8 @@
 """
 How fast a conflict log is read, beside a bare msgspec decode of the same file, and how much memory that takes.
 
-``OCC_BENCH_EVENTS`` sets the size (10,000,000). The log is one simulated stretch repeated day after day, so that writing
-it does not take longer than reading it.
+``OCC_BENCH_EVENTS`` sets the size (10,000,000); up to two millions the best of three rounds counts. The log is one
+simulated stretch repeated day after day, so that writing it does not take longer than reading it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from toolkit.review.run import pour
 from toolkit.review.simulate import Truth, Workload, write_logs
 
 EVENTS = int(os.environ.get("OCC_BENCH_EVENTS", "10_000_000"))
+ROUNDS = 1 if EVENTS > 2_000_000 else 3
 STRETCH = 250_000
 # Events of the log in two files that two processes read.
 IN_HALVES = 2_000_000
@@ -96,7 +98,23 @@ def run(name: str, path: Path) -> None:
     print(count, spent, found, right)
 
 
-def measure(name: str, path: Path) -> tuple[int, float, int, float]:
+def measure(names: Sequence[str], path: Path) -> dict[str, tuple[int, float, int, float]]:
+    """
+    The best of some rounds of each, in turn, so that all see the same neighbours.
+    """
+    found: dict[str, tuple[int, float, int, float]] = {}
+    for _ in range(ROUNDS):
+        for name in names:
+            one = read(name, path)
+            if name not in found or one[1] < found[name][1]:
+                found[name] = one
+    return found
+
+
+def read(name: str, path: Path) -> tuple[int, float, int, float]:
+    """
+    One reading in a process of its own: events, processor seconds, peak memory, conflicts.
+    """
     command = [sys.executable, "-m", "bench.bench_review", name, str(path)]
     count, spent, memory, right = subprocess.run(
         command, capture_output=True, text=True, check=True
@@ -112,7 +130,7 @@ def main() -> int:
         path = Path(folder) / "occ.jsonl"
         truth, copies, events = prepare(path)
         size = path.stat().st_size
-        found = {name: measure(name, path) for name in ("bare", "top", "rate", "review")}
+        found = measure(("bare", "top", "rate", "review"), path)
         began = time.perf_counter()
         several = parallel.review([str(path)], workers=2)
         wall = (time.perf_counter() - began) / events * 1e6

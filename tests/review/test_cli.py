@@ -209,6 +209,24 @@ def test_live_answers_once_in_a_pipe(simulated: tuple[str, Truth]):
     assert json.loads(found.stdout)["conflicts"] == truth.conflicts
 
 
+def test_the_shell_completes_commands_and_options():
+    """
+    What ``occ --install-completion`` puts into a shell asks for names like this.
+    """
+    from toolkit.cli.app import app as occ_app
+
+    def completed(words: str) -> list[str]:
+        asked = {
+            "_OCC_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split(" ")) - 1),
+        }
+        return CliRunner().invoke(occ_app, [], prog_name="occ", env=asked).stdout.split()
+
+    assert {"summary", "top", "live", "report", "advise"} <= set(completed("occ log "))
+    assert {"--since", "--where", "--json"} <= set(completed("occ log summary --"))
+
+
 def test_schema_is_printed():
     """
     The JSON Schema names every event.
