@@ -188,3 +188,10 @@ def test_a_stamp_of_one_writer_is_small() -> None:
         slots=(Slot("f" * 16, 2**24, 1_700_000_000),),
     )
     assert len(msgspec.json.encode({"_occ": dump(stamp)})) < 200
+
+
+def test_slots_of_writes_whose_fate_is_known_go():
+    """Of an identity that is at work again only the writes of its earlier runs are known."""
+    slots = (Slot("a", 3, 1), Slot("b", 4, 1), Slot("c", 1, 1))
+    mine = Slot("d", 1, 2)
+    assert keep_slots(slots, mine, 2.0, {"a": 3, "b": 3}) == ((Slot("b", 4, 1), Slot("c", 1, 1), mine), 0)

@@ -5,7 +5,7 @@ From a decision to bytes: the stamp that follows the one that was read, and the 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any, Final, Literal, cast
 
 import msgspec
@@ -14,7 +14,7 @@ from toolkit.core.jobs import Working
 from toolkit.core.model import ABSENT, KEEP, Marker, Write
 from toolkit.core.seen import Seen
 from toolkit.core.site import Site
-from toolkit.core.stamp import MESSAGE_LIFE, Applied, Slot, Stamp, WriteId, dump, keep_slots
+from toolkit.core.stamp import MESSAGE_LIFE, NONE_SETTLED, Applied, Slot, Stamp, WriteId, dump, keep_slots
 from toolkit.core.value import RESERVED, digest, encode
 from toolkit.errors import InvalidValueError, ValueTooLargeError
 from toolkit.stores import Profile, cas_write, create_write
@@ -56,7 +56,7 @@ def successor(
     now: float,
     *,
     kind: str = "",
-    idle: Collection[str] = (),
+    settled: Mapping[str, int] = NONE_SETTLED,
     ops: tuple[Applied, ...] | None = None,
     expires: float | Literal[Marker.KEEP] | None = KEEP,
 ) -> Stamp:
@@ -79,7 +79,7 @@ def successor(
     same_form = not seen.plain and not seen.row.missing and content.gone == _gone(seen)
     unchanged = alive and same_form and hashed == seen.digest()
     mine = Slot(write.writer, write.number, int(now))
-    slots, dropped = keep_slots(before.slots if before else (), mine, now, idle)
+    slots, dropped = keep_slots(before.slots if before else (), mine, now, settled)
     return Stamp(
         version=seen.version_text() if unchanged else str(write),
         incarnation=seen.incarnation,
@@ -110,7 +110,13 @@ class Payload(msgspec.Struct, frozen=True):
 
 
 def payload(
-    seen: Seen, working: Working, write: WriteId, now: float, *, envelope: bool, idle: Collection[str] = ()
+    seen: Seen,
+    working: Working,
+    write: WriteId,
+    now: float,
+    *,
+    envelope: bool,
+    settled: Mapping[str, int] = NONE_SETTLED,
 ) -> Payload:
     """
     What to store for a batch's outcome.
@@ -118,7 +124,7 @@ def payload(
     content = content_of(working.value, envelope=envelope or (seen.stamp is not None and seen.stamp.envelope))
     if content.bare is not None:
         return Payload(encode(content.bare, seen.key))
-    stamp = successor(seen, content, write, now, idle=idle, ops=working.ops, expires=working.expires)
+    stamp = successor(seen, content, write, now, settled=settled, ops=working.ops, expires=working.expires)
     sealed = working.sealed
     if sealed is not ABSENT and sealed.data is not None and not content.envelope:
         return Payload(_beside(sealed.data, stamp, seen.key), stamp)
@@ -180,7 +186,7 @@ def compose(
     The write that puts a batch into the store; ``None`` where it would write back the bare value that is there.
     """
     rules = site.rules
-    composed = payload(seen, working, id, wall, envelope=rules.envelope, idle=site.writers.idle)
+    composed = payload(seen, working, id, wall, envelope=rules.envelope, settled=site.writers.settled)
     data, stamp = composed.data, composed.stamp
     if seen.plain and seen.value == working.value and type(seen.value) is type(working.value):
         return None  # a bare value has nothing that could tell this write from none

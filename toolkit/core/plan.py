@@ -123,7 +123,7 @@ def final_write(site: Site, part: Part, id: WriteId, wall: float) -> Write:
         return conditional(site.profile, part.seen, encode(part.seen.value, part.key), None)
     if what.bare is not None:
         return sized(site, conditional(site.profile, part.seen, encode(what.bare, part.key), None))
-    stamp = successor(part.seen, what, id, wall, idle=site.writers.idle)
+    stamp = successor(part.seen, what, id, wall, settled=site.writers.settled)
     if part.kind != "lock":
         stamp = msgspec.structs.replace(stamp, expires=part.expires)
     return _stamped(site, part, what.members, stamp, wall)

@@ -58,26 +58,25 @@ class Writers:
     """
     The identities of this process: as many as it has runs under way at once, used again and again.
 
-    A slot in a stamp that belongs to an idle identity can be dropped at any time: the run that used it last knows what
-    became of its write. An identity with a write of unknown outcome is retired, so that its slot is never overwritten
-    and can one day answer for it.
+    A slot in a stamp can be dropped once the run that wrote it is over: that run knows what became of its write. So
+    ``settled`` has the last number of each identity's last run that ended; it says nothing of the run under way. An
+    identity with a write of unknown outcome is retired, so that its slot is never overwritten and can one day answer
+    for it.
     """
 
     def __init__(self, fresh_name: Callable[[], str]) -> None:
         self._fresh_name = fresh_name
         self._free: list[Writer] = []
-        self.idle: set[str] = set()
+        self.settled: dict[str, int] = {}
 
     def take(self) -> Writer:
         try:
-            writer = self._free.pop()
+            return self._free.pop()
         except IndexError:
             return Writer(self._fresh_name())
-        self.idle.discard(writer.name)
-        return writer
 
     def give_back(self, writer: Writer) -> None:
-        self.idle.add(writer.name)
+        self.settled[writer.name] = writer.number
         self._free.append(writer)
 
     def fresh(self) -> Writer:

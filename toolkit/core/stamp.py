@@ -24,7 +24,7 @@ import base64
 import binascii
 import hashlib
 import struct
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +34,7 @@ from toolkit.errors import CorruptValueError
 FORMAT: Final = 1
 ABSENT_INCARNATION: Final = "absent"
 MAX_SLOTS: Final = 64
+NONE_SETTLED: Final[Mapping[str, int]] = {}
 MIN_IDS: Final = 128
 MAX_IDS_BYTES: Final = 16 * 1024
 # Seconds a request may still take effect after it was sent; proxies, queues and frozen hosts included.
@@ -240,18 +241,19 @@ def _unpack(text: str) -> tuple[Applied, ...]:
 
 
 def keep_slots(
-    slots: tuple[Slot, ...], mine: Slot | None, now: float, idle: Collection[str] = ()
+    slots: tuple[Slot, ...], mine: Slot | None, now: float, settled: Mapping[str, int] = NONE_SETTLED
 ) -> tuple[tuple[Slot, ...], int]:
     """
     The slots after a write of ``mine``, and how many had to go before their time.
 
-    ``idle`` are this process's identities with no write under way: nobody will ask for their slots.
+    ``settled`` has, of this process's identities, the number up to which their writes are known: nobody will ask for
+    those slots.
     """
     own = mine.writer if mine is not None else ""
     kept = [
         slot
         for slot in slots
-        if slot.writer != own and now - slot.at < MESSAGE_LIFE and slot.writer not in idle
+        if slot.writer != own and now - slot.at < MESSAGE_LIFE and slot.number > settled.get(slot.writer, 0)
     ]
     if mine is not None:
         kept.append(mine)
