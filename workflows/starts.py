@@ -4,6 +4,7 @@ Start a workflow once per key, also when an instance of that id ended long ago.
 
 from __future__ import annotations
 
+import inspect
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Generator
@@ -122,7 +123,14 @@ def start_once(
     Raises:
         AlreadyExistsError: It was started before and ``on_existing="raise"``.
         StartTimeoutError: The engine did not answer; the same call, made again, finds out.
+        TypeError: The client and the store are not of one colour.
     """
+    # Before anything is written: told later, the claim would stand and the workflow not run.
+    if inspect.iscoroutinefunction(client.schedule_new_workflow) != isinstance(store, AsyncStateStore):
+        raise TypeError(
+            f"{type(client).__module__}.{type(client).__name__} and {store!r} are not of one colour: the async client goes "
+            "with an AsyncStateStore, the sync one with a StateStore"
+        )
     name = workflow if isinstance(workflow, str) else workflow.name
     end = time.monotonic() + timeout
     steps = _bounded(_start(client, store, name, key, plain(input), on_existing), name, key, timeout)

@@ -63,8 +63,8 @@ class AsyncEngine:
             await asyncio.Event().wait()
         return call(*args, **kwargs)
 
-    def schedule_new_workflow(self, *args, **kwargs):
-        return self._answer(self.engine.schedule_new_workflow, *args, **kwargs)
+    async def schedule_new_workflow(self, *args, **kwargs):
+        return await self._answer(self.engine.schedule_new_workflow, *args, **kwargs)
 
     def get_workflow_state(self, *args, **kwargs):
         return self._answer(self.engine.get_workflow_state, *args, **kwargs)
@@ -222,3 +222,14 @@ def test_a_cancelled_start_gives_its_claim_back(port):
 
     asyncio.run(run())
     assert 0.0 == claim_of(port)["claimed_at"]
+
+
+def test_client_and_store_are_of_one_colour(port):
+    """
+    The wrong pair is refused before anything is written.
+    """
+    with pytest.raises(TypeError, match="not of one colour"), StateStore("s", port=port) as store:
+        start_once(AsyncEngine(Engine()), "w", key="k1", store=store)
+    with pytest.raises(TypeError, match="not of one colour"):
+        start_once(Engine(), "w", key="k1", store=AsyncStateStore("s", port=port))
+    assert claim_of(port) is None

@@ -23,8 +23,8 @@ from workflows.kit import WorkflowKit
 from workflows.library.plan import InputFileError, Job, Plan, ReadyWorkflow
 from workflows.logging import workflow_logger
 
-# Of the checkpoints: `occ workflow checkpoints list monthly-rollup`.
-NAME: Final = "monthly-rollup"
+# Of the workflow and of its checkpoints: `occ workflow checkpoints list monthly_rollup`.
+NAME: Final = "monthly_rollup"
 PAGE: Final = 10
 # Pages after which a run continues as new, so that its history stays short.
 ROUND: Final = 5
@@ -133,7 +133,7 @@ def register(kit: WorkflowKit) -> None:
     """
     kit.effect(name="rollup-page")(read_page)
     kit.effect(name="rollup-result")(write_result)
-    kit.workflow(name="monthly_rollup")(rollup)
+    kit.workflow(name=NAME)(rollup)
 
 
 def read_ledger(text: str) -> Ledger:
@@ -160,7 +160,7 @@ def plan(text: str) -> Plan:
     One instance for the month.
     """
     ledger = read_ledger(text)
-    jobs = (Job("monthly_rollup", f"rollup-{ledger.subject}", ledger.subject),)
+    jobs = (Job(NAME, f"rollup-{ledger.subject}", ledger.subject),)
     return Plan(jobs, lambda store: fill(store, ledger), lambda store, done: check(store, ledger, done))
 
 
@@ -198,7 +198,7 @@ def check(store: StateStore, ledger: Ledger, outputs: Sequence[Any]) -> dict[str
 
 
 MONTHLY_ROLLUP: Final = ReadyWorkflow(
-    name="monthly_rollup",
+    name=NAME,
     summary="Sums of a month, page by page, with a checkpoint that outlives the run and its code.",
     sample="monthly_rollup.json",
     register=register,

@@ -56,7 +56,8 @@ def run_plan(
     plan.prepare(store)
     for job in plan.jobs:
         if job.once:
-            start_once(client, job.workflow, key=job.instance_id, input=job.input, store=store)
+            left = max(1.0, end - time.monotonic())
+            start_once(client, job.workflow, key=job.instance_id, input=job.input, store=store, timeout=left)
         else:
             when_hosted(functools.partial(_schedule, client, job))
     outputs: list[Any] = []
