@@ -66,8 +66,6 @@ class MergedRun:
         self.results = 0
         self.attempt_started = 0.0
 
-    # -- what the log is told ------------------------------------------------------------------------------------------
-
     @property
     def _told(self) -> TxRun:
         return next((share.run for share in self.shares if share.writes), self.shares[0].run)
@@ -75,8 +73,6 @@ class MergedRun:
     def _tell(self, fields: dict[str, Any]) -> dict[str, Any]:
         carried = sum(share.writes for share in self.shares)
         return fields | {"path": self.path, "combined": max(carried, 1), "write_id": str(self.id)}
-
-    # -- the bodies run ------------------------------------------------------------------------------------------------
 
     def open(self) -> Steps[None]:
         """
@@ -145,8 +141,6 @@ class MergedRun:
         Whether the operation records of another member may be too much for one message.
         """
         return self.results > MOST_RESULTS
-
-    # -- the commit ----------------------------------------------------------------------------------------------------
 
     def settle(self) -> Steps[None]:
         """
