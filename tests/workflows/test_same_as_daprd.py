@@ -209,9 +209,28 @@ def test_unknown_instance(place):
     """
     Nothing is known of an instance that was never started.
     """
-    assert place.client.get_workflow_state("nobody") is None
-    with pytest.raises(Exception, match="no such instance"):
-        place.client.terminate_workflow("nobody")
+    client = place.client
+    assert client.get_workflow_state("nobody") is None
+    for call in (client.terminate_workflow, client.pause_workflow, client.purge_workflow):
+        with pytest.raises(Exception, match="no such instance exists"):
+            call("nobody")
+    with pytest.raises(Exception, match="'nobody' not found"):
+        client.get_workflow_history("nobody")
+    # It may come yet.
+    with pytest.raises(TimeoutError):
+        client.wait_for_workflow_start("nobody", timeout_in_seconds=1)
+
+
+def test_one_that_is_over(place):
+    """
+    What is sent to an instance that is over is dropped without an error.
+    """
+    found = place.start("same-child", 1)
+    place.end(found)
+    place.client.raise_workflow_event(found, "late")
+    place.client.pause_workflow(found)
+    place.client.terminate_workflow(found)
+    assert "COMPLETED" == place.client.get_workflow_state(found).runtime_status.name
 
 
 # What a worker looks at depends on when results arrive: where they race, only these are the same everywhere.

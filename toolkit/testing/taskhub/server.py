@@ -100,16 +100,16 @@ class Servicer(stubs.TaskHubSidecarServiceServicer):
         *,
         skip: bool = True,
     ) -> pb.GetInstanceResponse:
-        found = self._found(request.instanceId, context)
-        if not self._engine.wait(lambda: until(found), context.is_active, skip=skip):
-            _abort(context, grpc.StatusCode.UNAVAILABLE, "the test sidecar is closed")
-        return _state(found, request)
+        known = self._engine.instances
 
-    def _found(self, instance_id: str, context: grpc.ServicerContext) -> Instance:
-        try:
-            return self._engine.find(instance_id)
-        except MissingError:
-            _abort(context, grpc.StatusCode.UNKNOWN, "no such instance exists")
+        def there() -> bool:
+            # One that is not there may come: a child of a workflow under way, for one.
+            found = known.get(request.instanceId)
+            return found is not None and until(found)
+
+        if not self._engine.wait(there, context.is_active, skip=skip):
+            _abort(context, grpc.StatusCode.UNAVAILABLE, "the test sidecar is closed")
+        return self.GetInstance(request, context)
 
     def RaiseEvent(  # noqa: N802
         self, request: pb.RaiseEventRequest, context: grpc.ServicerContext
@@ -163,7 +163,9 @@ class Servicer(stubs.TaskHubSidecarServiceServicer):
             gone = self._engine.purge(request.instanceId, recursive=request.recursive)
         except MissingError:
             _abort(
-                context, grpc.StatusCode.UNKNOWN, "failed to purge workflow state: no such instance exists"
+                context,
+                grpc.StatusCode.UNKNOWN,
+                "failed to purge workflow state: failed to fetch workflow state: no such instance exists",
             )
         except UnfinishedError:
             text = "failed to purge workflow state: orchestration has not yet completed"
@@ -186,7 +188,10 @@ class Servicer(stubs.TaskHubSidecarServiceServicer):
         self, request: pb.GetInstanceHistoryRequest, context: grpc.ServicerContext
     ) -> pb.GetInstanceHistoryResponse:
         with self._engine.changed:
-            found = self._found(request.instanceId, context)
+            found = self._engine.instances.get(request.instanceId)
+            if found is None:
+                text = f"workflow instance '{request.instanceId}' not found"
+                _abort(context, grpc.StatusCode.NOT_FOUND, text)
             return pb.GetInstanceHistoryResponse(events=found.history)
 
     def RerunWorkflowFromEvent(  # noqa: N802
