@@ -32,7 +32,7 @@ class CounterInterface(ActorInterface):
     One method that changes the state.
     """
 
-    @actormethod(name="Add")
+    @actormethod(name="Add")  # type: ignore[untyped-decorator]
     async def add(self) -> int:
         """
         Count once more.
@@ -75,7 +75,11 @@ async def turn_times(store: str, sidecar: Sidecar, rounds: int, seed: int) -> di
     """
     Time every turn of each kind.
     """
-    kinds: dict[str, type[Actor]] = {"Actor": PlainCounter, "SafeActor": SafeCounter, "FencedActor": FencedCounter}
+    kinds: dict[str, type[Actor]] = {
+        "Actor": PlainCounter,
+        "SafeActor": SafeCounter,
+        "FencedActor": FencedCounter,
+    }
     async with (
         host_actors(*kinds.values(), store=store),
         GrpcActorProxyFactory(sidecar.grpc_endpoint) as actors,

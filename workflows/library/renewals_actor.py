@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Generator
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import anyio.from_thread
 import msgspec
@@ -20,20 +21,23 @@ from workflows.events import raise_event
 from workflows.library.renewals import Subscription
 from workflows.library.runner import host_and_port
 
+# Seconds an activity waits for the actors of its worker.
+OPENING: Final = 60.0
+
 
 class SubscriberInterface(ActorInterface):
     """
     What can be asked of a customer.
     """
 
-    @actormethod(name="Subscribe")
+    @actormethod(name="Subscribe")  # type: ignore[untyped-decorator]
     async def subscribe(self, order: dict[str, Any]) -> None:
         """
         Begin with the first period.
         """
         raise NotImplementedError
 
-    @actormethod(name="Ask")
+    @actormethod(name="Ask")  # type: ignore[untyped-decorator]
     async def ask(self, period: str) -> None:
         """
         Say again that the period is due, or see to it that it will be.
@@ -74,8 +78,10 @@ class RenewalsCustomer(FencedActor, SubscriberInterface, Remindable):
     ) -> None:
         due, known = state.decode(), await self.load()
         number = known["months"].index(due)
-        if number != known["next"]:
-            return  # handled, and delivered again
+        if number < known["next"]:
+            # Handled, and delivered again: the turn that handled it may have died before it set the next one.
+            await self._remind(known)
+            return
         # At least once, since the host can die right behind it; the workflow charges a period once.
         await self._say_due(due)
 
@@ -102,6 +108,8 @@ class _Desk:
 
     address: str | None = None
     portal: anyio.from_thread.BlockingPortal | None = None
+    # The worker starts first: a reminder that found actors and no workflows would hold up their registration.
+    open = threading.Event()
 
 
 @contextlib.contextmanager
@@ -109,21 +117,26 @@ def hosted(store: str, address: str | None) -> Generator[None]:
     """
     Serve the customers, on a loop in a thread of its own.
     """
-    RenewalsCustomer.events = DaprWorkflowClient(**host_and_port(address))
+    RenewalsCustomer.events = client = DaprWorkflowClient(**host_and_port(address))
     serving = host_actors(RenewalsCustomer, store=store, address=address)
-    with anyio.from_thread.start_blocking_portal() as portal, portal.wrap_async_context_manager(serving):
+    with (
+        contextlib.closing(client),
+        anyio.from_thread.start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(serving),
+    ):
         _Desk.address, _Desk.portal = address, portal
+        _Desk.open.set()
         try:
             yield
         finally:
-            _Desk.portal = None
+            _Desk.open.clear()
 
 
 def ask(customer: str, method: str, argument: Any) -> None:
     """
     Call the actor of a customer and wait for it.
     """
-    if _Desk.portal is None:
+    if not _Desk.open.wait(OPENING) or _Desk.portal is None:
         raise RuntimeError(f"{method} of customer {customer!r}: this worker does not serve the actors")
     _Desk.portal.call(_ask, customer, method, argument)
 

@@ -116,7 +116,7 @@ def run_ready(
     quiet = LoggerOptions(log_level="ERROR")
     kit = WorkflowKit(WorkflowRuntime(**place, logger_options=quiet), store, address=address)
     ready.register(kit)
-    with ready.hosting(store, address), kit, StateStore(store, address=address) as states:
+    with kit, ready.hosting(store, address), StateStore(store, address=address) as states:
         return run_plan(plan, DaprWorkflowClient(**place), states, timeout=timeout, on_done=on_done)
 
 
