@@ -43,6 +43,24 @@ class Signals:
     def __call__(self) -> Signal:
         return Signal(self._loop)
 
+    def bell(self) -> Bell:
+        return Bell(loop=self._loop)
+
+
+class Bell(asyncio.Future[None]):
+    """
+    A signal for those who wait once: thousands of calls may wait for one key, and this is one object for each.
+    """
+
+    __slots__ = ()
+
+    def set(self) -> None:
+        if not self.done():
+            self.set_result(None)
+
+    def wait(self) -> Awaitable[None]:
+        return self
+
 
 class Signal:
     """

@@ -198,6 +198,7 @@ class AsyncCombiner:
         self.world, self.hook = AsyncWorld(world.port, self._note), world.hook
         # On asyncio, where tasks run in the order in which they were woken.
         self.call_soon: Callable[..., Any] | None = getattr(make_event, "call_soon", None)
+        self.make_bell: Callable[[], Any] = getattr(make_event, "bell", make_event)
         self.queues: dict[str, KeyQueue] = {}
         self.resting: list[Leader] = []
         self.stopped = False
@@ -206,7 +207,7 @@ class AsyncCombiner:
         """
         Do what a caller asks and return his value.
         """
-        ticket.event = self.make_event()
+        ticket.event = self.make_bell()
         if self.site.observed():
             ticket.context = copy_context()
         queue = self.queues.get(ticket.key)
@@ -245,6 +246,7 @@ class AsyncCombiner:
         import anyio
 
         ticket.withdraw()
+        ticket.event = self.make_bell()  # the one that was cancelled rings no more
         with anyio.move_on_after(CANCEL_GRACE, shield=True):
             await ticket.event.wait()
         if ticket.result is None:
