@@ -36,11 +36,15 @@ class Hosting:
 
     Args:
         runtime: The SDK's runtime; of anything else nothing is known, and it counts as served.
+
+    Attributes:
+        served: Whether the sidecar served the worker's present stream when it was last asked.
     """
 
     def __init__(self, runtime: Any) -> None:
         self._worker: Any = getattr(runtime, "_WorkflowRuntime__worker", None)
         self._log = StreamLog(str(getattr(self._worker, "_host_address", "")))
+        self.served = self._worker is None
         self._seen: Any = None
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -80,15 +84,17 @@ class Hosting:
     def _watch(self) -> None:
         while not self._over.wait(_LOOK):
             now = self._stream()
-            self._log.look(now, ready=now is not None and self._worker.is_worker_ready())
             if now is not None and now is not self._seen:
+                self._log.look(None, ready=False)
                 self._seen = now
-                self._ensure(float("inf"))
+                self._ensure(float("inf"))  # back is who is served again
+            self._log.look(now, ready=now is not None and self._worker.is_worker_ready())
 
     def _stream(self) -> Any:
         return getattr(self._worker, "_response_stream", None)
 
     def _ensure(self, timeout: float) -> bool:
+        self.served = False
         begin = time.monotonic()
         patient = begin + PATIENCE
         while not self._served():
@@ -100,6 +106,7 @@ class Hosting:
                 self._knock()
                 patient = time.monotonic() + PATIENCE
             self._over.wait(_PAUSE)
+        self.served = True
         return True
 
     def _served(self) -> bool:

@@ -212,9 +212,9 @@ class WorkflowKit:
     @property
     def ready(self) -> bool:
         """
-        Whether the worker has its stream of work from the sidecar right now; for a readiness probe.
+        Whether the worker has its stream of work from the sidecar right now and is served; for a readiness probe.
         """
-        return self.runtime.wait_for_worker_ready(timeout=0.05)
+        return self._hosting.served and self.runtime.wait_for_worker_ready(timeout=0.05)
 
     def stop(self) -> None:
         """

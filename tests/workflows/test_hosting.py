@@ -64,7 +64,7 @@ def test_a_worker_that_is_served():
     watched = hosting(worker)
     assert watched.start(5)
     watched.stop()
-    assert 1 == worker.asked
+    assert (1, True) == (worker.asked, watched.served)
 
 
 def test_a_worker_that_is_locked_out(monkeypatch):
@@ -88,7 +88,8 @@ def test_a_worker_that_is_never_served():
     """
     The wait is bounded.
     """
-    assert not hosting(Worker(1)).start(0.3)
+    watched = hosting(Worker(1))
+    assert (False, False) == (watched.start(0.3), watched.served)
 
 
 def test_a_new_stream_is_looked_at_again(monkeypatch):
