@@ -100,7 +100,7 @@ class Dispatcher(VirtualClock, ABC):
         if by <= timedelta(0):
             self._ready.append(work)
         else:
-            self._calendar.add(self.now + by, lambda: self._ready.append(work))
+            self._calendar.add(self.now + by, lambda: self._ready.append(work), lambda: True)
 
     def _hand_out(self, work: Work) -> pb.WorkItem:
         work.token = str(next(self._tokens))

@@ -5,7 +5,6 @@ The instances of the hub: what clients ask of them, and what the answers of the 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -81,13 +80,12 @@ class Engine(Dispatcher):
             made = self._create(request.instanceId, label, event(self.now, executionStarted=started))
             if moment is not None and moment > self.now:
                 made.turning = True
-                self._calendar.add(moment, lambda: self._begin(made))
+                self._calendar.add(moment, lambda: self._begin(made), lambda: self._alive(made))
             self._move()
 
     def _begin(self, instance: Instance) -> None:
-        if self.instances.get(instance.id) is instance:
-            instance.turning = False
-            self._wake(instance)
+        instance.turning = False
+        self._wake(instance)
 
     def send(self, instance_id: str, **kind: Any) -> None:
         """
@@ -126,7 +124,7 @@ class Engine(Dispatcher):
     def _commit(self, work: Work, response: pb.WorkflowResponse) -> None:
         instance = work.instance
         assert instance is not None
-        if self.instances.get(instance.id) is not instance or instance.over:
+        if not self._alive(instance):
             return
         outbox = instance.commit(response, work.events, work.taken, self.now)
         self._dispatch(instance, outbox)
@@ -137,7 +135,7 @@ class Engine(Dispatcher):
         for task in outbox.tasks:
             self._ready.append(_activity(instance, task))
         for moment, fired in outbox.timers:
-            self._calendar.add(moment, self._firing(instance, fired))
+            self._set_timer(instance, moment, fired)
         for number, (target, message) in enumerate(outbox.messages):
             if kind_of(message) == "executionStarted":
                 label = f"{instance.label}.{instance.generation}.{len(instance.history)}.{number}"
@@ -182,17 +180,19 @@ class Engine(Dispatcher):
             done.result.CopyFrom(response.result)
         self._deliver_event(instance, event(self.now, taskCompleted=done))
 
-    def _firing(self, instance: Instance, fired: pb.HistoryEvent) -> Callable[[], None]:
+    def _set_timer(self, instance: Instance, moment: datetime, fired: pb.HistoryEvent) -> None:
         generation = instance.generation
 
-        def fire() -> None:
-            if instance.generation == generation:
-                self._deliver_event(instance, fired)
+        def needed() -> bool:
+            return self._alive(instance) and instance.generation == generation
 
-        return fire
+        self._calendar.add(moment, lambda: self._deliver_event(instance, fired), needed)
+
+    def _alive(self, instance: Instance) -> bool:
+        return self.instances.get(instance.id) is instance and not instance.over
 
     def _deliver_event(self, instance: Instance, given: pb.HistoryEvent) -> None:
-        if self.instances.get(instance.id) is instance and not instance.over:
+        if self._alive(instance):
             instance.inbox.append(given)
             self._wake(instance)
 

@@ -55,27 +55,26 @@ class Work:
 
 class Calendar:
     """
-    What is due at which moment, in the order of moments and then of entry.
+    What is due at which moment, in the order of moments and then of entry; what nobody needs any more is no reason to move.
     """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[datetime, int, Callable[[], None]]] = []
+        self._heap: list[tuple[datetime, int, Callable[[], None], Callable[[], bool]]] = []
         self._entries = 0
 
-    def __len__(self) -> int:
-        return len(self._heap)
-
-    def add(self, moment: datetime, act: Callable[[], None]) -> None:
+    def add(self, moment: datetime, act: Callable[[], None], needed: Callable[[], bool]) -> None:
         """
-        Do this then.
+        Do this then, if it is needed then.
         """
         self._entries += 1
-        heapq.heappush(self._heap, (moment, self._entries, act))
+        heapq.heappush(self._heap, (moment, self._entries, act, needed))
 
     def next(self) -> datetime | None:
         """
         When the next entry is due.
         """
+        while self._heap and not self._heap[0][3]():
+            heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
     def pop(self, moment: datetime) -> list[Callable[[], None]]:
@@ -83,6 +82,6 @@ class Calendar:
         Take out what is due by a moment.
         """
         found: list[Callable[[], None]] = []
-        while self._heap and self._heap[0][0] <= moment:
+        while (due := self.next()) is not None and due <= moment:
             found.append(heapq.heappop(self._heap)[2])
         return found
