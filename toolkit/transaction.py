@@ -20,6 +20,7 @@ from toolkit._checks import check_op_id, check_ttl, name_of
 from toolkit._drive import AsyncWorld, World, drive, drive_async, marked
 from toolkit._points import point
 from toolkit._turns import KeyTurns
+from toolkit.core.body import NOTHING
 from toolkit.core.model import ABSENT, CLEAR, TTL, Access
 from toolkit.core.policy import RetryPolicy
 from toolkit.core.transaction import Finished, Isolation, Options, TxRun
@@ -123,8 +124,12 @@ class Transaction(BaseTransaction):
         """
         self._check(key, Access.READ, "tx.get")
         self._turns.touch((key,))
-        value = drive(self._run.value(key), self._world)
+        value = self._value(key)
         return default if value is ABSENT else self._store.user_form(key, value)
+
+    def _value(self, key: str) -> Any:
+        value = self._run.at_hand(key)
+        return drive(self._run.value(key), self._world) if value is NOTHING else value
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """
@@ -135,7 +140,7 @@ class Transaction(BaseTransaction):
             self._check(key, Access.READ, "tx.get_many")
         self._turns.touch(wanted)
         drive(self._run.prefetch(wanted), self._world)
-        found = {key: drive(self._run.value(key), self._world) for key in wanted}
+        found = {key: self._value(key) for key in wanted}
         return {key: self._store.user_form(key, value) for key, value in found.items() if value is not ABSENT}
 
     def peek(self, key: str, default: Any = None) -> Any:
@@ -163,8 +168,12 @@ class AsyncTransaction(BaseTransaction):
         self._check(key, Access.READ, "tx.get")
         with self._turns:
             await self._turns.touch((key,))
-            value = await drive_async(self._run.value(key), self._world)
+            value = await self._value(key)
         return default if value is ABSENT else self._store.user_form(key, value)
+
+    async def _value(self, key: str) -> Any:
+        value = self._run.at_hand(key)
+        return await drive_async(self._run.value(key), self._world) if value is NOTHING else value
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """
@@ -176,7 +185,7 @@ class AsyncTransaction(BaseTransaction):
         with self._turns:
             await self._turns.touch(wanted)
             await drive_async(self._run.prefetch(wanted), self._world)
-            found = {key: await drive_async(self._run.value(key), self._world) for key in wanted}
+            found = {key: await self._value(key) for key in wanted}
         return {key: self._store.user_form(key, value) for key, value in found.items() if value is not ABSENT}
 
     async def peek(self, key: str, default: Any = None) -> Any:

@@ -211,10 +211,26 @@ class BodyRun:
         if working is not None and key in working.rows:
             self.buffer.reads[key] = working.rows[key]
             return working.value(key)
-        shown = self.buffer.shown.get(key)
+        shown = self.buffer.shown.get(key) or self._show(key)
         if shown is None:
             return NOTHING
         return plain(shown[0].value, key) if shown[1] else ABSENT
+
+    def _show(self, key: str) -> tuple[Seen, str] | None:
+        """
+        What was read ahead, where neither another transaction nor the clock has a say in what the body sees of it.
+        """
+        seen = self.warm.get(key)
+        if (
+            seen is None
+            or key in self.buffer.reads
+            or seen.expires is not None
+            or intent_of(seen) is not None
+        ):
+            return None
+        self.buffer.reads[key] = self.warm.pop(key)
+        shown = self.buffer.shown[key] = (seen, version_of(seen, 0.0))
+        return shown
 
     def _look(self, key: str) -> Steps[tuple[Seen, str]]:
         """

@@ -58,7 +58,10 @@ class CheckedRun(BodyRun):
         yield from self.prefetch(blind)
         parts: list[Part] = []
         for key in sorted(keys):
-            version = (yield from self._look(key))[1] if key in buffer.reads else None
+            shown = buffer.shown.get(key)
+            if shown is None and key in buffer.reads:
+                shown = yield from self._look(key)
+            version = shown[1] if shown is not None else None
             row = (
                 buffer.reads.get(key)
                 or self.warm.pop(key, None)
@@ -70,8 +73,7 @@ class CheckedRun(BodyRun):
             wall = (yield from Now()).wall
             if version is not None and version_of(free, wall) != version:
                 return None
-            waited = yield from self._wait_for_expiry(free, wall)
-            if waited:
+            if free.expires is not None and (yield from self._wait_for_expiry(free, wall)):
                 return None
             parts.append(self._part(key, free, version, wall))
         return tuple(parts)
