@@ -249,10 +249,6 @@ class KeyWriter:
             return True, None
         if settled.fate is Fate.LOST:
             self.flight = None
-            if self.early and settled.contended and settled.seen is not None:
-                self.site.ahead.miss(self.key)
-                self._start_over()
-                return False, (yield from self._clear(settled.seen))
             return False, (yield from self._lost(seen, settled))
         yield from self._unknown(batch, now)
         return not self.jobs, None
@@ -274,6 +270,10 @@ class KeyWriter:
         """
         Another write came first, or the store never took ours: wait as the policy says.
         """
+        if self.early and settled.contended and settled.seen is not None:
+            self.site.ahead.miss(self.key)
+            self._start_over()
+            return (yield from self._clear(settled.seen))
         now = yield from Now()
         if not settled.contended:
             self.failures += 1
