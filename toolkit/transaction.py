@@ -1,201 +1,30 @@
 """
-Transactions as users write them: the ``tx`` a body gets, in both colours, and the decorator.
+Transactions as users write them: the decorator, and the settings of a call.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
 
 import msgspec
 
-from toolkit._async_turns import AsyncKeyTurns, Watched
-from toolkit._base import in_body
 from toolkit._calls import Calls
-from toolkit._checks import check_op_id, check_ttl, name_of
-from toolkit._drive import AsyncWorld, World, drive, drive_async, marked
-from toolkit._points import point
-from toolkit._turns import KeyTurns
-from toolkit.core.body import NOTHING
-from toolkit.core.model import ABSENT, CLEAR, TTL, Access
+from toolkit._checks import check_op_id, name_of
+from toolkit._tx import AsyncTransaction, BaseTransaction, Transaction
 from toolkit.core.policy import RetryPolicy
-from toolkit.core.transaction import Finished, Isolation, Options, TxRun
+from toolkit.core.transaction import Isolation, Options
 
-if TYPE_CHECKING:
-    from toolkit.async_store import AsyncStateStore
-    from toolkit.store import StateStore
+__all__ = ["AsyncTransaction", "Settings", "Transaction", "Transactional", "transactional"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 ISOLATIONS: Final = ("serializable", "read_committed")
 RESERVED: Final = ("op_id", "isolation", "retry", "record_errors")
-_log = logging.getLogger("toolkit")
-
-
-class BaseTransaction:
-    """
-    What only buffers, the same in both colours.
-
-    Attributes:
-        op: The operation id, to pass on to whatever the effect calls; ``None`` without one.
-    """
-
-    def __init__(self, store: Calls, run: TxRun) -> None:
-        self._store, self._run, self._over = store, run, False
-        self.op = run.options.op_id
-
-    def put(self, key: str, value: Any, *, ttl: TTL = CLEAR) -> None:
-        """
-        Write a value when the transaction commits; nothing is sent before.
-        """
-        check_ttl(ttl)
-        self._check(key, Access.WRITE, "tx.put")
-        self._run.put(key, self._store.stored_form(key, value), ttl)
-
-    def create(self, key: str, value: Any, *, ttl: TTL = CLEAR) -> None:
-        """
-        Like ``put``, but the transaction fails with ``AlreadyExistsError`` when the key is present at the commit.
-        """
-        check_ttl(ttl)
-        self._check(key, Access.WRITE, "tx.create")
-        self._run.put(key, self._store.stored_form(key, value), ttl, create=True)
-
-    def delete(self, key: str) -> None:
-        """
-        Remove the value when the transaction commits.
-        """
-        self._check(key, Access.REMOVE, "tx.delete")
-        self._run.delete(key)
-
-    def guard(self, key: str) -> None:
-        """
-        Let the commit depend on this key as if it were written, without reading it.
-        """
-        self._check(key, Access.WRITE, "tx.guard")
-        self._run.buffer.guards.add(key)
-
-    def on_commit(self, fn: Callable[[], Any]) -> None:
-        """
-        Call ``fn`` once after the commit: best effort, lost when the process dies in between.
-        """
-        self._alive()
-        self._run.buffer.after.append(fn)
-
-    def _alive(self) -> None:
-        if self._over:
-            raise RuntimeError(
-                "this transaction is over: tx may only be used inside the body it was given to"
-            )
-
-    def _check(self, key: str, right: Access, call: str) -> None:
-        self._alive()
-        self._store.check_in_transaction(key, right, call)
-
-    def _guards_allowed(self) -> None:
-        """
-        A writing body guards every key it read, which is a write to it.
-        """
-        run = self._run
-        if run.options.isolation == "serializable" and (run.buffer.writes or run.buffer.guards):
-            for key in run.buffer.reads:
-                self._store.check_in_transaction(
-                    key, Access.WRITE, "guarding a key that was read (tx.peek does not)"
-                )
-
-
-class Transaction(BaseTransaction):
-    """
-    What a body of ``StateStore.transact`` works with; reads are copies, own writes are seen, nothing is sent before the
-    body returns.
-    """
-
-    def __init__(self, store: StateStore, run: TxRun, world: World, turns: KeyTurns) -> None:
-        super().__init__(store, run)
-        self._world, self._turns = world, turns
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """
-        The value, or ``default``; the commit then depends on this key being unchanged.
-        """
-        self._check(key, Access.READ, "tx.get")
-        self._turns.touch((key,))
-        value = self._value(key)
-        return default if value is ABSENT else self._store.user_form(key, value)
-
-    def _value(self, key: str) -> Any:
-        value = self._run.at_hand(key)
-        return drive(self._run.value(key), self._world) if value is NOTHING else value
-
-    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """
-        The values of those keys that exist, read in parallel; all are guarded.
-        """
-        wanted = tuple(dict.fromkeys(keys))
-        for key in wanted:
-            self._check(key, Access.READ, "tx.get_many")
-        self._turns.touch(wanted)
-        drive(self._run.prefetch(wanted), self._world)
-        found = {key: self._value(key) for key in wanted}
-        return {key: self._store.user_form(key, value) for key, value in found.items() if value is not ABSENT}
-
-    def peek(self, key: str, default: Any = None) -> Any:
-        """
-        The value without a guard, for settings and price lists: the commit does not depend on it.
-        """
-        self._check(key, Access.READ, "tx.peek")
-        value = drive(self._run.peek(key), self._world)
-        return default if value is ABSENT else self._store.user_form(key, value)
-
-
-class AsyncTransaction(BaseTransaction):
-    """
-    ``Transaction`` for bodies that are ``async def``; what reads is awaited, what buffers is not.
-    """
-
-    def __init__(self, store: AsyncStateStore, run: TxRun, world: AsyncWorld, turns: AsyncKeyTurns) -> None:
-        super().__init__(store, run)
-        self._world, self._turns = world, turns
-
-    async def get(self, key: str, default: Any = None) -> Any:
-        """
-        See ``Transaction.get``.
-        """
-        self._check(key, Access.READ, "tx.get")
-        with self._turns:
-            await self._turns.touch((key,))
-            value = await self._value(key)
-        return default if value is ABSENT else self._store.user_form(key, value)
-
-    async def _value(self, key: str) -> Any:
-        value = self._run.at_hand(key)
-        return await drive_async(self._run.value(key), self._world) if value is NOTHING else value
-
-    async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """
-        See ``Transaction.get_many``.
-        """
-        wanted = tuple(dict.fromkeys(keys))
-        for key in wanted:
-            self._check(key, Access.READ, "tx.get_many")
-        with self._turns:
-            await self._turns.touch(wanted)
-            await drive_async(self._run.prefetch(wanted), self._world)
-            found = {key: await self._value(key) for key in wanted}
-        return {key: self._store.user_form(key, value) for key, value in found.items() if value is not ABSENT}
-
-    async def peek(self, key: str, default: Any = None) -> Any:
-        """
-        See ``Transaction.peek``.
-        """
-        self._check(key, Access.READ, "tx.peek")
-        with self._turns:
-            value = await drive_async(self._run.peek(key), self._world)
-        return default if value is ABSENT else self._store.user_form(key, value)
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -402,129 +231,3 @@ def unwrap(fn: Any, said: Settings) -> tuple[Callable[..., Any], Settings]:
         return fn.fn, said.over(fn.settings)
     check_body(fn)
     return fn, said
-
-
-def transact_sync(store: StateStore, world: World, fn: Any, said: Settings, args: Any, kwargs: Any) -> Any:
-    """
-    The loop around a sync body.
-    """
-    body, settings = unwrap(fn, said)
-    if inspect.iscoroutinefunction(body):
-        raise TypeError(f"{name_of(body)} is async: use AsyncStateStore, or make it a plain function")
-    run = store.begin_transaction(settings.options(store, body))
-    turns = store.key_turns(run)
-    try:
-        while True:
-            done = None if turns.begins() else drive(run.begin(), world)
-            if done is None:
-                result, error = _run_body(Transaction(store, run, world, turns), body, args, kwargs)
-                point("transact.ran")
-                settled = turns.settle(result, error)
-                if settled is False:
-                    ended = drive(marked(run.end(result, error), "commit"), world)
-                    done = ended if isinstance(ended, Finished) else None
-                elif settled is not True:
-                    done = settled
-            if done is not None:
-                return _close(done)
-    finally:
-        turns.leave()
-        run.close()
-        store.finish_later(run)
-
-
-def _run_body(
-    tx: Transaction, body: Callable[..., Any], args: Any, kwargs: Any
-) -> tuple[Any, BaseException | None]:
-    token = in_body.set(name_of(body))
-    try:
-        result = body(tx, *args, **kwargs)
-        if inspect.isawaitable(result):
-            close = getattr(result, "close", None)
-            if close is not None:
-                close()
-            raise TypeError(f"{name_of(body)} returned something to be awaited: use AsyncStateStore")
-        tx._guards_allowed()  # noqa: SLF001
-    except Exception as error:  # noqa: BLE001  the run decides what becomes of it
-        return None, error
-    else:
-        return result, None
-    finally:
-        in_body.reset(token)
-        tx._over = True  # noqa: SLF001
-
-
-def _close(done: Finished) -> Any:
-    if done.error is not None:
-        raise done.error
-    for fn in done.after:
-        try:
-            fn()
-        except Exception:  # noqa: BLE001  best effort, as promised
-            _log.exception("on_commit function %s failed; the transaction is committed", name_of(fn))
-    return done.result
-
-
-async def transact_async(
-    store: AsyncStateStore, world: AsyncWorld, fn: Any, said: Settings, args: Any, kwargs: Any
-) -> Any:
-    """
-    The loop around an async body.
-    """
-    body, settings = unwrap(fn, said)
-    run = store.begin_transaction(settings.options(store, body))
-    turns = store.key_turns(run)
-    try:
-        while True:
-            done = None if turns.begins() else await drive_async(run.begin(), world)
-            if done is None:
-                result, error = await _run_body_async(
-                    AsyncTransaction(store, run, world, turns), body, args, kwargs
-                )
-                point("transact.ran")
-                settled = await turns.settle(result, error)
-                if settled is False:
-                    ended = await store.commit_shielded(run, result, error)
-                    done = ended if isinstance(ended, Finished) else None
-                elif settled is not True:
-                    done = settled
-            if done is not None:
-                return await _close_async(done)
-    finally:
-        turns.leave()
-        run.close()
-        store.finish_later(run)
-
-
-async def _run_body_async(
-    tx: AsyncTransaction, body: Callable[..., Any], args: Any, kwargs: Any
-) -> tuple[Any, BaseException | None]:
-    token = in_body.set(name_of(body))
-    try:
-        result = body(tx, *args, **kwargs)
-        if not inspect.isawaitable(result):
-            raise TypeError(
-                f"{name_of(body)} is a plain function: with AsyncStateStore a body is `async def`"
-            )
-        value = await Watched(result, tx._turns)  # noqa: SLF001
-        tx._guards_allowed()  # noqa: SLF001
-    except Exception as error:  # noqa: BLE001  the run decides what becomes of it
-        return None, error
-    else:
-        return value, None
-    finally:
-        in_body.reset(token)
-        tx._over = True  # noqa: SLF001
-
-
-async def _close_async(done: Finished) -> Any:
-    if done.error is not None:
-        raise done.error
-    for fn in done.after:
-        try:
-            result = fn()
-            if inspect.isawaitable(result):
-                await result
-        except Exception:  # noqa: BLE001  best effort, as promised
-            _log.exception("on_commit function %s failed; the transaction is committed", name_of(fn))
-    return done.result
