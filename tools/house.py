@@ -18,7 +18,6 @@ MAX_FUNCTION = 40
 
 # Longer on purpose; each with the reason that was accepted in review.
 LONG_FILES: dict[str, str] = {
-    "toolkit/transaction.py": "both colours of tx and of the loop around a body side by side",
     "toolkit/cli/_log_views.py": "one short view for each command of the log",
     "toolkit/review/engine.py": "one pass over a log; split, its state would be passed around whole",
     "toolkit/testing/memory.py": "the fake: one store, its faults and both ports",
@@ -36,7 +35,6 @@ LONG_FUNCTIONS: dict[str, str] = {
     "toolkit/cli/doctor.py:doctor": "its parameters are the command's options",
     "toolkit/core/settle.py:settle": "the loop that finds out what became of a write, told in one piece",
     "toolkit/doctor/derive.py:derive": "one field of a profile after the other",
-    "toolkit/review/engine.py:_conflict": "the hot loop of the review; a call per line would cost a tenth of its speed",
     "toolkit/review/live.py:snapshot": "one picture, put together from the live state",
     "toolkit/review/report/html.py:attempts": "one table of the report",
     "toolkit/review/story.py:tell": "one story, told line by line",

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.review.conftest import failed, lost, won, write
 from toolkit.review import answers, series
 from toolkit.review.checks import check
 from toolkit.review.quick import RateCounter, TopCounter
@@ -174,3 +175,24 @@ def test_reading_twice_is_reading_once(simulated: tuple[str, Truth], read: Calla
     """
     path, _ = simulated
     assert read(path) == read(path)
+
+
+def test_lines_of_all_kinds_in_one_moment(tmp_path: Path):
+    """
+    Two stores, sampled and whole lines, updates carried by one write, all within a tenth of a second: each counts as it must.
+    """
+    lines: list[dict[str, Any]] = []
+    for n in range(40):
+        store = f"s{n % 2}"
+        lines.append(won(1, key="k", store=store, race=f"{n:016x}", write_id=f"aa-{n:x}", combined=1 + n % 3))
+        more = {"winner": f"aa-{n:x}", "call_id": f"{n:016x}"} | ({"sample": 0.5} if n % 4 == 0 else {})
+        lines.append(lost(1, key="k", store=store, attempt=1 + n % 2, **more))
+    lines += [failed(1, key="k", store="s0", call_id=f"{n:016x}") for n in (0, 2)]
+    found = review([write(tmp_path / "log", lines)])
+    rows = {row["store"]: row for row in answers.top(found)["keys"]}
+    assert (rows["s0"]["lost"], rows["s1"]["lost"]) == (30, 20)
+    assert (rows["s0"]["won"], rows["s1"]["won"]) == (20, 20)
+    assert found.totals.updates == sum(1 + n % 3 for n in range(40))
+    assert found.lost_at[1:3] == [30, 20]
+    assert [len(losses) for _, losses in found.stories] == [1, 1]
+    assert found.pairs == {("b", "a"): [50, pytest.approx(0.1)]}

@@ -74,7 +74,7 @@ def remember(told: list[Lost], line: Lost) -> None:
 
 def commits(review: Review, lines: Sequence[Won], column: int, weight: float) -> None:
     """
-    Count commits of one store that are like most: on one key, of one update.
+    Count commits of one store that are like most: on one key, by its ETag.
     """
     who = review.who
     # One text for each writer: what is kept must not keep the memory of the lines from being used again.
@@ -89,6 +89,8 @@ def commits(review: Review, lines: Sequence[Won], column: int, weight: float) ->
         review.won_at[numbered(line.attempt)] += weight
         review.calls.pop(line.call_id, None)
     review.total += sum(durations) * weight
+    for line in [line for line in lines if line.combined != 1]:
+        review.tally(line).extra += (line.combined - 1) * weight
     review.durations[column // HEAT_STEP].add_all(durations, weight)
     review.keys.won_by(lines[0].store, [line.key for line in lines], weight)
     review.join.keep(lines, whos)

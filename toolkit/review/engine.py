@@ -62,7 +62,6 @@ class Review:
         self.lost_at: list[float] = [0] * (MAX_ATTEMPT + 1)
         self.gave_up_at: list[float] = [0] * (MAX_ATTEMPT + 1)
         self.waits = Histogram()
-        # Everybody who committed.
         self.names = Names()
         # Seconds waited between attempts, and from first read to end, in all.
         self.wait_s = self.total = 0.0
@@ -180,38 +179,36 @@ class Review:
         """
         Count the lines of one column of time: those that are like most at once, the others one by one.
         """
-        usual: list[Won] = []
-        lost: list[Lost] = []
-        others: list[Any] = []
         store, sample = records[0].store, records[0].sample
-        add, add_lost, add_other = usual.append, lost.append, others.append
+        usual, lost = list[Won](), list[Lost]()
+        groups, others = {(store, sample): (usual, lost)}, list[Any]()
         for line in records:
             if line.store != store or line.sample != sample:
-                add_other(line)
-            elif type(line) is Won or type(line) is Committed:
+                store, sample = line.store, line.sample
+                usual, lost = groups.setdefault((store, sample), ([], []))
+            if type(line) is Won or type(line) is Committed:
                 if (
-                    line.path == "single" and line.combined == 1 and line.write_id and line.race
+                    line.path == "single" and line.write_id and line.race
                     and not (line.noop or line.keys or line.races)
                 ):  # fmt: skip
-                    add(line)
+                    usual.append(line)
                 else:
-                    add_other(line)
+                    others.append(line)
             elif type(line) is Lost or type(line) is Conflict:
-                add_lost(line)
+                lost.append(line)
             else:
-                add_other(line)
-        weight = 1 if sample == 1.0 else self._weight(records[0])
-        if usual:
-            bulk.commits(self, usual, column, weight)
-        if lost:
-            bulk.losses(self, lost, column, weight)
+                others.append(line)
+        for usual, lost in groups.values():
+            if usual:
+                bulk.commits(self, usual, column, self._weight(usual[0]))
+            if lost:
+                bulk.losses(self, lost, column, self._weight(lost[0]))
+        # The ends of calls come after their lost attempts.
         for line in others:
             self._one(line, column)
 
     def _one(self, line: Record | LeanRecord, column: int) -> None:
-        if isinstance(line, Lost):
-            bulk.losses(self, [line], column, self._weight(line))
-        elif isinstance(line, Won):
+        if isinstance(line, Won):
             self._committed(line, column)
         elif isinstance(line, GaveUp):
             self._gave_up(line, column)
@@ -231,6 +228,8 @@ class Review:
             self.durations[column // 2].merge(durations)
 
     def _weight(self, record: Record | LeanRecord) -> float:
+        if record.sample == 1.0:
+            return 1
         self.totals.least_sample = min(self.totals.least_sample, record.sample)
         return 1.0 / record.sample if record.sample > 0 else 1.0
 
