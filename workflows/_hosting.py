@@ -146,11 +146,10 @@ class Hosting:
             if stub is None or channel is None:
                 return
             dapr: Any = api_service_v1.DaprStub(channel)
-            call: Any = dapr.SubscribeActorEventsAlpha1(iter(asked.get, None))
+            call: Any = dapr.SubscribeActorEventsAlpha1(iter(asked.get, None), timeout=KNOCK)
             try:
                 next(call)  # registered
-                end = time.monotonic() + KNOCK
-                while time.monotonic() < end and not self._over.is_set() and not self._served():
+                while call.is_active() and not self._over.is_set() and not self._served():
                     self._over.wait(_PAUSE)
             except grpc.RpcError as error:
                 default_logger().warning("workflow.knock_refused", code=str(error))
