@@ -152,7 +152,8 @@ class Hosting:
                 while call.is_active() and not self._over.is_set() and not self._served():
                     self._over.wait(_PAUSE)
             except grpc.RpcError as error:
-                default_logger().warning("workflow.knock_refused", code=str(error))
+                code: Any = getattr(error, "code", lambda: None)()
+                default_logger().warning("workflow.knock_refused", code=getattr(code, "name", ""))
             finally:
                 asked.put(None)
                 call.cancel()
