@@ -125,7 +125,8 @@ class Saga:
             undo: The effect that takes it back; without one it stays.
             undo_input: The input of the undo; by default that of the step.
             pivot: Once this step has committed the saga goes forward only.
-            op: The operation id; by default a new one.
+            op: The operation id, which names this step for good: a saga that was undone cannot run again under the same
+                ids. By default a new one.
             timeout: For the step as a whole; when it runs out the step has failed.
 
         Returns:
