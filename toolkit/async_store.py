@@ -22,6 +22,7 @@ from toolkit._committer import Committer
 from toolkit._drive import AsyncWorld, drive_async, marked
 from toolkit._loops import event_maker, loop_token, signal_maker
 from toolkit._merge import Batch, Line
+from toolkit._transact import transact_async
 from toolkit.combine import AsyncCombiner
 from toolkit.core.jobs import NO_DEFAULT
 from toolkit.core.merge import MergedRun
@@ -32,7 +33,7 @@ from toolkit.core.transaction import Isolation, TxRun
 from toolkit.errors import StateError
 from toolkit.log import emit
 from toolkit.ports import AsyncStatePort
-from toolkit.transaction import Settings, check_isolation, transact_async
+from toolkit.transaction import Settings, check_isolation
 from toolkit.typed import AsyncTypedStateStore
 
 T = TypeVar("T")

@@ -18,6 +18,7 @@ from toolkit._coalesce import coalesced
 from toolkit._drive import World, drive, marked
 from toolkit._merge import Batch, Line
 from toolkit._queue import Ticket
+from toolkit._transact import transact_sync
 from toolkit._turns import KeyTurns, lead
 from toolkit.combine import Combiner
 from toolkit.core.jobs import NO_DEFAULT
@@ -29,7 +30,7 @@ from toolkit.core.transaction import Isolation, TxRun
 from toolkit.errors import StateError
 from toolkit.log import emit
 from toolkit.ports import StatePort
-from toolkit.transaction import Settings, check_isolation, transact_sync
+from toolkit.transaction import Settings, check_isolation
 from toolkit.typed import TypedStateStore
 
 T = TypeVar("T")
