@@ -175,7 +175,7 @@ def continue_with(
     ctx: Context, checkpoint: Checkpoint, *, every: int = 500, input: Any = _NONE
 ) -> Generator[Any, Any, CheckpointInfo]:
     """
-    Save, and continue as new once this run has saved so many times: its history begins anew.
+    Save, and continue as new once this run has counted so far: its history begins anew.
 
     Nothing behind it runs then in this run, so it is the last thing a round of the workflow does. The next run loads the
     checkpoint as the first one did, unless another run has it by then; events that nobody waited for go with it. Works in
@@ -184,7 +184,7 @@ def continue_with(
     Args:
         ctx: The workflow context.
         checkpoint: What ``checkpoint.next(data)`` gave.
-        every: After how many saves to continue as new.
+        every: After how many numbers to continue as new; each ``next`` counts one.
         input: Of the next run; by default that of this one.
     """
     if every < 1:
@@ -246,6 +246,13 @@ def _migrated(found: dict[str, Any], version: int, migrate: Migrations) -> Any:
 class Checkpoints:
     """
     The checkpoints of a store, seen from outside of workflows.
+
+    >>> from toolkit import StateStore
+    >>> from toolkit.testing import MemoryStore
+    >>> with StateStore("s", port=MemoryStore()) as store:
+    ...     checkpoints = Checkpoints(store)
+    ...     checkpoints.list("rollup"), checkpoints.get("rollup", "2026-10"), checkpoints.drop("rollup", "2026-10")
+    ([], None, False)
     """
 
     def __init__(self, store: StateStore) -> None:
