@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from dapr.actor import Actor, ActorId
 from dapr.actor.runtime.context import ActorRuntimeContext
@@ -16,6 +16,9 @@ from dapr.actor.runtime.runtime import ActorRuntime
 
 from toolkit import AsyncStateStore, SidecarUnavailableError
 from workflows.actors.fenced import FencedActor
+
+# Seconds for turns under way.
+DRAIN: Final = 5.0
 
 
 class _Hosting:
@@ -39,8 +42,9 @@ async def host_actors(
 
     ``store`` is where fenced actors keep their state: an open ``AsyncStateStore``, or the name of a component, which is
     then opened and closed here. ``app_port`` is only needed by a sidecar older than 1.18.2, which wants a gRPC app port
-    before it takes actors. Leaving the block waits up to five seconds for turns under way and cancels the rest. One
-    host per process at a time; all types are named here, since the sidecar learns of them when the stream opens.
+    before it takes actors. Leaving the block waits up to five seconds for turns under way and cancels the rest; a caller
+    may hear an error all the same, since the sidecar gives up what runs on a stream that ends. One host per process at a
+    time; all types are named here, since the sidecar learns of them when the stream opens.
 
     Raises:
         SidecarUnavailableError: The sidecar took no actors within ``startup_timeout``.
@@ -84,6 +88,10 @@ async def _start(host: ActorGrpcHost, startup_timeout: float) -> None:
 
 
 async def _close(host: ActorGrpcHost, types: tuple[type[Actor], ...]) -> None:
+    # The SDK's own close cuts the stream first, and no caller hears the answers of the turns it then waits for.
+    under_way = list(host._dispatch_tasks)  # noqa: SLF001  the SDK tells of them nowhere else
+    if under_way:
+        await asyncio.wait(under_way, timeout=DRAIN)
     await host.close()
     for one in types:
         # Their client's channel is closed: the next host must not announce them.
