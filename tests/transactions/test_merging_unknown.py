@@ -101,3 +101,25 @@ def test_the_batch_ends_with_the_latest_deadline(backend: str):
             assert await store.resolve(error.receipt) is Outcome.COMMITTED
 
     anyio.run(main, backend=backend)
+
+
+def test_rubbish_under_a_key_makes_nobody_run_twice(backend: str):
+    """The commit took effect, its answer was lost, and a plain writer has spoiled one of its keys: the others tell."""
+
+    async def main() -> None:
+        memory = MemoryStore(PATHS[0])
+        port = Held(memory)
+
+        def spoil(do: Callable[[], Reply]) -> Reply:
+            do()
+            assert memory.put(Write("b", b"{"), timeout=3.0).ok
+            return Reply("UNAVAILABLE", "connection reset")
+
+        port.answers = [spoil]
+        async with AsyncStateStore("s", port=port) as store:
+            play = Play(store, port)
+            await play.behind(("one", move, "a", "b"), ("two", move, "a", "c"))
+            assert play.told == {"first": None, "one": "ab", "two": "ac"}
+            assert await store.get("a") == {"n": -2}
+
+    anyio.run(main, backend=backend)

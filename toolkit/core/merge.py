@@ -14,7 +14,7 @@ had made. If the commit covers every key it read, its answer is that of the comm
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from toolkit.core.body import Finished
 from toolkit.core.commit import commit_intents, undone
@@ -35,10 +35,17 @@ from toolkit.core.transaction import FINISH_TIME, TxRun, unknown_error
 from toolkit.core.txreceipt import TxReceipt
 from toolkit.core.value import encode
 from toolkit.core.working import Working
-from toolkit.errors import RecordedError, StateError, UnsafeStoreError
+from toolkit.errors import (
+    CorruptValueError,
+    StateError,
+    StoreUnavailableError,
+    UnsafeStoreError,
+)
 
 # Bytes of results a batch may carry to operation records; what is over waits for the next batch.
-MOST_RESULTS = 1024 * 1024
+MOST_RESULTS: Final = 1024 * 1024
+# What the look for the fate of a commit may stumble over.
+_UNCLEAR: Final = (CorruptValueError, StoreUnavailableError)
 
 
 class MergedRun:
@@ -164,7 +171,11 @@ class MergedRun:
         parts = self.working.parts(needed)
         try:
             ended = yield from self._commit(parts)
-        except StateError:
+        except StateError as error:
+            if self.path != "intents" and isinstance(error, _UNCLEAR):
+                # It may have been sent by then.
+                yield from self._unknown(parts)
+                return
             # Refused as a whole, nothing was written: whose fault it is each will be told by itself.
             self._give(Alone)
             return
@@ -239,23 +250,13 @@ class MergedRun:
             yield from self._note_committed(parts)
             for share in self.shares:
                 if share.verdict is None:
-                    share.verdict = self._truth(share)
+                    share.verdict = share.truth()
         elif ended.ending is Ending.UNKNOWN:
-            yield from self._unknown(ended, parts)
+            yield from self._unknown(parts)
         elif ended.ending is Ending.FAILED:
             yield from self._failed(ended)
         else:
             yield from self._lost(ended)
-
-    def _truth(self, share: Share) -> Finished:
-        """
-        What a member is told once the commit took effect.
-        """
-        if share.error is None:
-            return Finished(share.result, after=tuple(share.run.buffer.after))
-        if share.outcome is not None:
-            return Finished(error=RecordedError(type(share.error).__name__, str(share.error)))
-        return Finished(error=share.error)
 
     def _note_committed(self, parts: tuple[Part, ...]) -> Steps[None]:
         if self.site.observed():
@@ -289,7 +290,7 @@ class MergedRun:
         fields = self._tell(tx_unknown_fields(share.run, self.plan.parts, receipt, now))
         return Event("occ.outcome_unknown", {"store": self.site.store, **fields, "reason": "cancelled"})
 
-    def _unknown(self, ended: Ended, parts: tuple[Part, ...]) -> Steps[None]:
+    def _unknown(self, parts: tuple[Part, ...]) -> Steps[None]:
         now = yield from Now()
         self.retired = True
         for share in self.shares:

@@ -14,8 +14,8 @@ from toolkit.core.model import Reply, Write
 from toolkit.core.plan import Ended, Ending, Part, Plan, final_write
 from toolkit.core.records import commit
 from toolkit.core.recovery import read_record, record_write
-from toolkit.core.seen import Seen, see
-from toolkit.core.settle import Sent, Settled, backoff, fence, fence_write, settle
+from toolkit.core.seen import Seen
+from toolkit.core.settle import Sent, Settled, backoff, fence, fence_write, settle, understand
 from toolkit.core.site import Site, refusal, rpc_timeout
 from toolkit.core.steps import GetAll, Multi, Now, Pause, Put, Steps
 from toolkit.errors import StoreUnavailableError, TooManyOperationsError, ValueTooLargeError
@@ -107,10 +107,10 @@ def _look_native(site: Site, plan: Plan, reply: Reply, *, refused: bool) -> Step
     lost: tuple[Part, Seen] | None = None
     fresh: list[Seen] = []
     for part, answer in zip(plan.parts, answers, strict=True):
-        if isinstance(answer, Reply):
+        seen = understand(part.key, answer)
+        if seen is None:
             pending = True
             continue
-        seen = see(part.key, answer)
         fresh.append(seen)
         fate = judge(Base.of(part.seen), plan.id, seen, refused=refused)
         if fate is Fate.LANDED:

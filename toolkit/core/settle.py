@@ -146,7 +146,7 @@ def settle(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
         now = (yield from Now()).mono
         answer = yield from Get(sent.write.key, rpc_timeout(sent.deadline, now))
         now = (yield from Now()).mono
-        seen = _understand(sent.write.key, answer)
+        seen = understand(sent.write.key, answer)
         if seen is not None:
             fate = _fate(site, sent, seen, refused=refused)
             if fate is not Fate.PENDING:
@@ -183,7 +183,10 @@ def _fate(site: Site, sent: Sent, seen: Seen, *, refused: bool) -> Fate:
     return fate
 
 
-def _understand(key: str, answer: Row | Reply) -> Seen | None:
+def understand(key: str, answer: Row | Reply) -> Seen | None:
+    """
+    What a read after a write tells, if it tells anything; rubbish under the key is no reason to stop asking.
+    """
     if not isinstance(answer, Row):
         return None
     try:
@@ -225,7 +228,7 @@ def fence(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
         if verdict is Verdict.COMMITTED and sent.call not in site.profile.lies:
             return Settled(Fate.LOST, None, reply)
         now = yield from Now()
-        after = _understand(
+        after = understand(
             sent.write.key, (yield from Get(sent.write.key, rpc_timeout(sent.deadline, now.mono)))
         )
         if after is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from toolkit.core.body import Finished
 from toolkit.core.records import Record
 from toolkit.core.transaction import TxRun
+from toolkit.errors import RecordedError
 
 
 class Alone:
@@ -46,3 +47,13 @@ class Share:
         Whether the commit is to do anything for this member.
         """
         return self.ended and (self.run.writes or self.outcome is not None)
+
+    def truth(self) -> Finished:
+        """
+        What the caller is told once the commit took effect.
+        """
+        if self.error is None:
+            return Finished(self.result, after=tuple(self.run.buffer.after))
+        if self.outcome is not None:
+            return Finished(error=RecordedError(type(self.error).__name__, str(self.error)))
+        return Finished(error=self.error)
