@@ -5,25 +5,16 @@ Sagas on a store in memory: what is undone, in which order, and what a late dupl
 from __future__ import annotations
 
 import contextlib
+import pickle
 
 import pytest
 
-from tests.workflows.engine import Context, Engine, StoppedError
-from toolkit import NotFoundError, StateStore
+from tests.workflows.engine import Context, StoppedError
+from tests.workflows.sagas import ORDER, done, engine_on, fates, saga_of
+from toolkit import NotFoundError, StateError, StateStore
 from toolkit.testing import MemoryStore
-from workflows import (
-    EffectVoidedError,
-    Saga,
-    SagaAbortedError,
-    WorkflowKit,
-    saga_record,
-)
-from workflows._payload import event_envelope
+from workflows import EffectVoidedError, Saga, SagaAbortedError, WorkflowKit, saga_record
 from workflows.effects import NonRetryableError
-
-
-class RefusedError(Exception):
-    pass
 
 
 @pytest.fixture
@@ -35,62 +26,7 @@ def store():
 
 @pytest.fixture
 def engine(runtime, activity, store):
-    """
-    Effects that write down what they did; ``refuse`` always refuses, ``break`` has a bug while it is in ``engine.bad``.
-    """
-    kit = WorkflowKit(runtime, store)
-    engine = Engine(runtime, activity)
-    engine.bad = set()
-
-    def effect(name):
-        def body(tx, word):
-            if name in engine.bad:
-                raise ZeroDivisionError(f"a bug in {name}")
-            log = tx.get("log")
-            tx.put("log", {"done": [*log["done"], f"{name} {word}"]})
-            return f"{name} {word}"
-
-        kit.effect(name=name)(body)
-
-    for name in ("take", "give", "pay", "refund", "ship", "thank"):
-        effect(name)
-
-    @kit.effect(name="refuse", record_errors=(RefusedError,))
-    def refuse(tx, word):
-        raise RefusedError(f"no {word}")
-
-    kit.workflow(name="any")(lambda ctx: None)
-    return engine
-
-
-def saga_of(steps, name="order", end=None):
-    """
-    A workflow of these steps; its result is the report, whatever happens.
-    """
-
-    def run(ctx):
-        saga = Saga(ctx, name)
-        try:
-            for effect, undo, pivot in steps:
-                yield from saga.step(effect, input="x", undo=undo, pivot=pivot)
-            if end is not None:
-                yield from end(saga)
-        except SagaAbortedError as aborted:
-            return aborted.report
-        return saga.report
-
-    return run
-
-
-def fates(report):
-    return [step["fate"] for step in report["steps"]]
-
-
-def done(store):
-    return store.get("log")["done"]
-
-
-ORDER = (("take", "give", False), ("pay", "refund", False))
+    return engine_on(runtime, activity, store)
 
 
 def test_steps_are_done_in_order(engine, store):
@@ -179,38 +115,6 @@ def test_a_late_duplicate_of_an_undone_step_changes_nothing(engine, store):
     with pytest.raises(EffectVoidedError):
         engine.runtime.activities["pay"](engine.activity("w1"), late[-1][1])
     assert before == done(store)
-
-
-def test_behind_the_pivot_there_is_no_way_back(engine, store):
-    """
-    A later step that fails for good waits for an operator; retried after the repair it goes through.
-    """
-    engine.bad.add("thank")
-    engine.events.extend([event_envelope("what?"), event_envelope("retry")])
-
-    def mend(name, _value):
-        if engine.called.count("thank") == 2:
-            engine.bad.clear()
-
-    engine.before = mend
-    ctx = Context("w1")
-    report = engine.run(ctx, saga_of([*ORDER, ("ship", None, True), ("thank", None, False)])(ctx))
-    assert ["done"] * 4 == fates(report)
-    assert "saga: needs-attention" in ctx.statuses[0]
-    assert "a bug in thank" in ctx.statuses[0]
-    assert "" == ctx.statuses[-1]
-
-
-def test_an_operator_can_skip(engine, store):
-    """
-    An undo that cannot work is left out by name, and the rest is undone.
-    """
-    engine.bad.add("refund")
-    engine.events.append(event_envelope("skip"))
-    ctx = Context("w1")
-    report = engine.run(ctx, saga_of([*ORDER, ("refuse", None, False)])(ctx))
-    assert ["undone", "skipped"] == fates(report)[:2]
-    assert ["take x", "pay x", "give x"] == done(store)
 
 
 def test_a_pivot_whose_answer_is_lost_counts(engine, store):
@@ -328,78 +232,6 @@ def test_a_step_is_voided_in_its_own_store(engine, runtime, store):
         assert ["take x", "give x"] == done(store)
 
 
-def test_a_late_undo_does_not_land_beside_an_operator(engine, store):
-    """
-    An undo whose answer never came, reported as done by hand: had it committed the report says so, else it never will.
-    """
-    late = []
-
-    def lose(name, value):
-        if name == "refund":
-            late.append(value)
-            raise NonRetryableError("the answer is lost")
-        if name == "give":
-            engine.runtime.activities[name](engine.activity("w1"), value)
-            raise NonRetryableError("the answer is lost")
-
-    engine.before = lose
-    engine.events.extend(
-        event_envelope(word) for word in ({"action": "done", "step": "take"}, "done", "skip")
-    )
-    ctx = Context("w1")
-    report = engine.run(ctx, saga_of([*ORDER, ("refuse", None, False)])(ctx))
-    assert ["undone", "settled", "refused"] == fates(report)
-    assert [("pay", "done"), ("take", "skip")] == [
-        (call["step"], call["action"]) for call in report["attention"]
-    ]
-    words = done(store)
-    with pytest.raises(EffectVoidedError):
-        engine.runtime.activities["refund"](engine.activity("w1"), late[0])
-    assert words == done(store)
-    noted = saga_record(store, "w1")["sagas"]["order"]["steps"]
-    assert ["", "settled", ""] == [step["fate"] for step in noted]
-    repair = engine.runtime.workflows["occ-saga-repair"]
-    ctx = Context("w1-repair")
-    engine.before = lambda *_: None
-    (again,) = engine.run(ctx, repair(ctx, {**saga_record(store, "w1"), "workflow_id": "w1"}))
-    assert ["undone", "settled", "refused"] == fates(again)
-    assert words == done(store)
-
-
-def test_a_recorded_error_can_be_tried_again(engine, runtime, store):
-    """
-    An undo, and a step behind the pivot, that refuse at first: tried again under a new operation, which takes effect once.
-    """
-    kit = WorkflowKit(runtime, store)
-    moody = {"left": 0}
-
-    def body(tx, word):
-        if moody["left"]:
-            raise RefusedError("not now")
-        log = tx.get("log")
-        tx.put("log", {"done": [*log["done"], f"moody {word}"]})
-        return "done at last"
-
-    kit.effect(name="moody", record_errors=(RefusedError,))(body)
-
-    def wait(name, _value):
-        if name == "void moody":
-            moody["left"] -= 1
-
-    engine.before = wait
-    for steps in (
-        [("take", "moody", False), ("refuse", None, False)],
-        [("ship", None, True), ("moody", None, False)],
-    ):
-        moody["left"] = 2
-        engine.events.extend([event_envelope("retry")] * 2)
-        ctx = Context(f"w{len(steps)}{steps[0][0]}")
-        report = engine.run(ctx, saga_of(steps)(ctx))
-        assert 2 == len(report["attention"])
-    assert ["take x", "moody x", "ship x", "moody x"] == done(store)
-    assert ["done", "done"] == fates(report)
-
-
 def test_an_undo_for_the_pivot_is_refused(engine):
     """
     It would never run; saying so at once beats a surprise.
@@ -408,3 +240,13 @@ def test_an_undo_for_the_pivot_is_refused(engine):
         ctx = Context("w1")
         with pytest.raises(TypeError, match="never undone"):
             engine.run(ctx, saga_of(steps)(ctx))
+
+
+def test_the_error_travels():
+    """
+    Between processes, with its report.
+    """
+    error = SagaAbortedError("saga 'order' was undone: no", report={"state": "aborted"})
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (str(error), error.report) == (str(again), again.report)
+    assert isinstance(again, StateError)

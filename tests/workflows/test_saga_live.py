@@ -87,6 +87,39 @@ def fates(report):
     return [step["fate"] for step in report["steps"]]
 
 
+def register_orders(place, release):
+    """
+    A payment whose answer hangs, a shipment that hangs before its commit, and a workflow that delivers both once more.
+    """
+    pay = place.effect("live-pay", answer=lambda: release.wait(WAIT))
+    refund = place.effect("live-refund")
+    ship = place.effect("live-ship", act=lambda tx: release.wait(WAIT))
+    unship = place.effect("live-unship")
+
+    @place.kit.workflow(name="live-two-orders")
+    def orders(ctx, key):
+        reports = []
+        for step, undo in ((pay, refund), (ship, unship)):
+            saga = Saga(ctx, step.name)
+            try:
+                yield from saga.step(step, input=key, undo=undo, timeout=timedelta(seconds=2))
+            except SagaAbortedError as aborted:
+                reports.append(aborted.report)
+        return reports
+
+    @place.kit.workflow(name="live-late")
+    def late(ctx, ops):
+        found = []
+        for effect, op in zip((pay, ship), ops, strict=True):
+            try:
+                found.append((yield from call_effect(ctx, effect, input="live-key", op=op)))
+            except EffectVoidedError:
+                found.append("voided")
+        return found
+
+    return orders, late
+
+
 def test_late_attempts_at_undone_steps_change_nothing(place):
     """
     One step commits and its answer hangs, one hangs before its commit: both are let go after the saga is undone.
@@ -94,35 +127,10 @@ def test_late_attempts_at_undone_steps_change_nothing(place):
     Afterwards both operations are delivered once more, by another workflow.
     """
     release = threading.Event()
+    orders, late = register_orders(place, release)
     with contextlib.ExitStack() as stack:
-        stack.callback(release.set)
-        pay = place.effect("live-pay", answer=lambda: release.wait(WAIT))
-        refund = place.effect("live-refund")
-        ship = place.effect("live-ship", act=lambda tx: release.wait(WAIT))
-        unship = place.effect("live-unship")
-
-        @place.kit.workflow(name="live-two-orders")
-        def orders(ctx, key):
-            reports = []
-            for step, undo in ((pay, refund), (ship, unship)):
-                saga = Saga(ctx, step.name)
-                try:
-                    yield from saga.step(step, input=key, undo=undo, timeout=timedelta(seconds=2))
-                except SagaAbortedError as aborted:
-                    reports.append(aborted.report)
-            return reports
-
-        @place.kit.workflow(name="live-late")
-        def late(ctx, ops):
-            found = []
-            for effect, op in zip((pay, ship), ops, strict=True):
-                try:
-                    found.append((yield from call_effect(ctx, effect, input="live-key", op=op)))
-                except EffectVoidedError:
-                    found.append("voided")
-            return found
-
         stack.enter_context(place.kit)
+        stack.callback(release.set)
         reports = place.run(orders, "live-orders", "live-key")
         assert [["undone"], ["voided"]] == [fates(report) for report in reports]
         exact = {"done": ["live-pay", "live-refund"]}
