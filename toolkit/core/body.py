@@ -123,7 +123,9 @@ class BodyRun:
         self.warm: dict[str, Seen] = {}
         self.id = WriteId(self.writer.name, 0)
         self.record: Record | None = None
-        self.attempt = self.losses = self.failures = 0
+        self.attempt: int = 0
+        self.losses: int = 0
+        self.failures: int = 0
         self.lost_s = self.wait_s = 0.0
         self.attempt_started = started
         self.last_reply: Reply | None = None

@@ -13,7 +13,7 @@ had made. If the commit covers every key it read, its answer is that of the comm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from toolkit.core.body import Finished
@@ -69,7 +69,7 @@ class MergedRun:
         self.path: Path = "native"
         self.plan: Plan | None = None
         self.retired = False
-        self.later: list[Any] = []
+        self.later: list[Callable[[float], Steps[Any]]] = []
         self.results = 0
         self.attempt_started = 0.0
 
@@ -155,7 +155,9 @@ class MergedRun:
         """
         now = yield from Now()
         open_ = [share for share in self.shares if share.verdict is None]
-        needed = frozenset().union(*[share.needed for share in open_ if share.writes and share.run.writes])
+        needed = frozenset[str]().union(
+            *[share.needed for share in open_ if share.writes and share.run.writes]
+        )
         for share in open_:
             # Others must not have to guard what only this one has read.
             if needed and not share.needed <= needed:
@@ -176,8 +178,7 @@ class MergedRun:
                 # It may have been sent by then.
                 yield from self._unknown(parts)
                 return
-            # Refused as a whole, nothing was written: whose fault it is each will be told by itself.
-            self._give(Alone)
+            self._give(Alone)  # refused as a whole, nothing was written: each will be told its own fault
             return
         yield from self._conclude(ended, parts)
 
@@ -194,7 +195,7 @@ class MergedRun:
         """
         Nobody has written: all have seen the same, if only that stood together (a double collect).
         """
-        agree = yield from self._agree(frozenset().union(*[share.needed for share in open_]))
+        agree = yield from self._agree(frozenset[str]().union(*[share.needed for share in open_]))
         if not agree:
             yield from self._lost(Ended(Ending.LOST, Reply("OK", "the keys changed while the bodies ran")))
             return
