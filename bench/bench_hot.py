@@ -99,7 +99,7 @@ def versions(live: LiveStores, binaries: Binaries) -> dict[str, str]:
         )
         if store in live.servers and program is not None:
             said = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=True).stdout
-            found[store] = said.strip().splitlines()[0][:80]
+            found[f"{store} server"] = said.strip().splitlines()[0][:80]
     return found
 
 

@@ -15,8 +15,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-HOT = re.compile(r"^(\S+), (\d+) tasks: ([^/:]+)$")
-CPU = re.compile(r"^(\S+), (\d+) tasks: CPU per update, toolkit$")
+HOT = re.compile(r"^(\S+), (\d+) tasks?: ([^/:]+)$")
+CPU = re.compile(r"^(\S+), (\d+) tasks?: CPU per update, toolkit$")
 LATE = re.compile(r"^\S+ \+(\d+) ms, 64 tasks: ([^/:]+)$")
 CROWD = re.compile(r"^\S+, (\d+ processes x \d+ tasks?): ([^/:]+)$")
 MOVED = re.compile(r"^\S+, 64 tasks, (\d+) accounts: ([^/:]+)$")
