@@ -107,7 +107,7 @@ def _read_all(port: StatePort | AsyncStatePort, step: GetAll) -> Any:
 
 
 def _now(_step: Step[Any]) -> Instant:
-    return now()
+    return Instant(time.time(), time.monotonic())
 
 
 def _chance(_step: Step[Any]) -> float:
