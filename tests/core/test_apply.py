@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.core.support import EPOCH, NOTHING, add, errors_of, job, make_site
-from toolkit.core.compose import body
 from toolkit.core.apply import apply
+from toolkit.core.compose import body
 from toolkit.core.jobs import Batch, Done, Failed, Rules
 from toolkit.core.model import ABSENT, CLEAR, DELETE, UNCHANGED, ETag, Row
 from toolkit.core.seen import Seen, see
