@@ -17,7 +17,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -111,12 +111,12 @@ def measure(bench: Bench, live: LiveStores, store: str, parts: Iterable[str]) ->
     if "postgresql-v2" not in live.missing:
         shared = "postgresql-v2"
     others = [name for name in SERVED if name not in live.missing and name != store]
-    every = {
+    every: dict[str, Callable[[], None]] = {
         "hot": lambda: hot_rows(bench, address, store),
         "latency": lambda: latency_rows(bench, live.sidecar.grpc_port, store),
         "large": lambda: large_rows(bench, address, store),
         "stores": lambda: store_rows(bench, address, others),
-        "cold": lambda: [cold_rows(bench, address, name) for name in dict.fromkeys((store, shared))],
+        "cold": lambda: cold_rows(bench, address, dict.fromkeys((store, shared))),
         "processes": lambda: process_rows(bench, address, shared),
         "transfers": lambda: transfer_rows(bench, address, shared),
         "peers": lambda: peer_rows(bench, live),

@@ -68,6 +68,7 @@ async def pending() -> tuple[float, float]:
         def update() -> Awaitable[Any]:
             return states.update("k", bump)
 
+        mine = plain = 0.0
         for _ in range(2):  # the first time around fills caches
             port.go.clear()
             mine = await weigh(update, port.go.set)

@@ -149,10 +149,15 @@ def _pair(bench: Bench, title: str, found: Found) -> None:
     bench.add(f"{title}: toolkit / DaprClient loop", ratio, "x", first)
 
 
-def cold_rows(bench: Bench, address: str, store: str) -> None:
+def cold_rows(bench: Bench, address: str, stores: Iterable[str]) -> None:
     """
     Each task on a key of its own: nothing to combine, reads to gather.
     """
+    for store in stores:
+        _cold(bench, address, store)
+
+
+def _cold(bench: Bench, address: str, store: str) -> None:
 
     async def run() -> Found:
         found: Found = {count: {name: [] for name in MAIN} for count in (1, 64, 256)}
