@@ -23,7 +23,7 @@ from toolkit import AsyncStateStore, RetryPolicy, StateStore
 from toolkit.testing.live import LiveStores
 from toolkit.testing.proxy import FaultProxy
 
-TARGETS = {"single": 2, "native": 2, "intents": 3, "ratio": 1.15, "loop": 1.0}
+TARGETS = {"single": 2, "native": 2, "intents": 3, "ratio": 1.15, "loop": round(1 / 12, 3)}
 ACCOUNTS = [f"account-{number}" for number in range(10)]
 TASKS = 64
 
