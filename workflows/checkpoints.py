@@ -283,8 +283,9 @@ class Checkpoints:
             there = tx.get(key) is not None
             if there:
                 tx.delete(key)
-            left = [each for each in tx.get(index, {"subjects": []})["subjects"] if each != subject]
-            tx.put(index, {"subjects": left})
+            subjects: list[str] = tx.get(index, {"subjects": []})["subjects"]
+            if subject in subjects:
+                tx.put(index, {"subjects": [each for each in subjects if each != subject]})
             return there
 
         dropped: bool = self.store.transact(body)

@@ -208,6 +208,8 @@ def test_faults_change_no_sum(seed):
     assert 5 == counts["crash_before"] + counts["crash_after"], (seed, counts)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_five_workers_die_and_the_sums_are_exact(daprd, worker, client_at):
     """
     On the real engine, each right after a commit whose result the engine never hears of; a sixth one ends the job.
