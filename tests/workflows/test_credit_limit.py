@@ -177,11 +177,11 @@ def test_the_limit_holds_under_faults(daprd, worker, client_at):
         line = f"127.0.0.1:{proxy.port}"
         dying = worker(line, "statestore", commits=8)
         _staying = worker(line, "statestore")
-        begin = time.time() + 10
+        begin = time.time() + 15
 
         def start(job):
             inp = {"at": begin, "workflow": job.workflow, "input": job.input}
-            return start_once(client, "gated", key=job.instance_id, input=inp, store=store).started
+            return start_once(client, "gated-here", key=job.instance_id, input=inp, store=store).started
 
         assert [True] * 40 == list(threads.map(start, plan.jobs))
         assert -signal.SIGKILL == dying.ended()
