@@ -18,11 +18,17 @@ from workflows import (
     CheckpointInfo,
     Checkpoints,
     CheckpointVersionError,
+    Effect,
+    Saga,
+    SagaAbortedError,
     StartResult,
     StartTimeoutError,
     continue_with,
     load_checkpoint,
     raise_event,
+    resolve_saga,
+    resume_saga,
+    saga_record,
     save_checkpoint,
     start_once,
     wait_event,
@@ -66,3 +72,30 @@ async def outside_async(client: AsyncClient, store: AsyncStateStore, sync: State
 
 def errors(error: CheckpointFencedError | CheckpointVersionError | StartTimeoutError) -> StateError:
     return error
+
+
+def order(
+    ctx: DaprWorkflowContext, reserve: Effect[int], release: Effect[None], key: str
+) -> Generator[Any, Any, dict[str, Any]]:
+    """
+    A saga, whose steps are effects or their names.
+    """
+    saga = Saga(ctx, "order")
+    try:
+        yield from saga.step(reserve, input=key, undo=release, timeout=timedelta(hours=1))
+        yield from saga.step("ship", input=key, pivot=True)
+        yield from saga.complete()
+    except SagaAbortedError as aborted:
+        assert_type(aborted.report, dict[str, Any])
+        return aborted.report
+    return saga.report
+
+
+def operators(client: DaprWorkflowClient, store: StateStore) -> None:
+    """
+    What is done to sagas from outside.
+    """
+    assert_type(saga_record(store, "order-17"), dict[str, Any])
+    assert_type(resume_saga(client, store, "order-17"), StartResult)
+    resolve_saga(client, "order-17", "retry", step="ship")
+    resolve_saga(client, "order-17", "forget")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
