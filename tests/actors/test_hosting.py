@@ -6,15 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import uuid
-from pathlib import Path
 from typing import ClassVar
 
 from dapr.actor import ActorInterface, actormethod
+from typer.testing import CliRunner
 
 from toolkit import AsyncStateStore, log_to
+from toolkit.cli.app import app
 from workflows.actors import FencedActor, GrpcActorProxyFactory, host_actors
 
 
@@ -51,8 +50,9 @@ def occ(*arguments):
     """
     What ``occ`` prints, as JSON.
     """
-    command = [str(Path(sys.executable).with_name("occ")), *map(str, arguments), "--json"]
-    return json.loads(subprocess.run(command, capture_output=True, check=True, text=True, timeout=60).stdout)
+    ran = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    assert 0 == ran.exit_code, ran.output
+    return json.loads(ran.stdout)
 
 
 def test_the_log_of_a_host_is_read_by_actor_type(dapr_env, tmp_path):

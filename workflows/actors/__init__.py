@@ -6,7 +6,7 @@ from workflows.actors.errors import ActorFencedError, ActorMethodError, TurnAban
 from workflows.actors.fenced import FencedActor, SharedState
 from workflows.actors.host import host_actors
 from workflows.actors.mock import MemoryActorClient, MockHost, fenced_mock
-from workflows.actors.play import Played, PlayedTurn, TurnHazards, explore_turns, play_turns
+from workflows.actors.play import Call, Played, PlayedTurn, TurnHazards, explore_turns, play_turns
 from workflows.actors.proxy import GrpcActorProxyFactory
 from workflows.actors.safe import SafeActor
 from workflows.actors.state import Once
@@ -14,6 +14,7 @@ from workflows.actors.state import Once
 __all__ = [
     "ActorFencedError",
     "ActorMethodError",
+    "Call",
     "FencedActor",
     "GrpcActorProxyFactory",
     "MemoryActorClient",
