@@ -78,7 +78,7 @@ class AsyncKeyTurns(Turns):
             await self._wait()
             return self._verdict() or True
         if error is None and run.writes:
-            if self.line.ask(seat, run.keys):
+            if self.line.ask(seat, run.keys) and not self.line.stale(seat):
                 return False
             await self._wait()
             run.waited()
@@ -148,6 +148,7 @@ async def lead_async(batch: Batch, line: Line, world: AsyncWorld, later: Callabl
         except Exception as failure:  # noqa: BLE001  handed to the callers
             merged.broke(failure, now())
         finally:
+            merged.broke(RuntimeError("the commit was interrupted"), now())
             line.end(batch)
             later(merged)
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 from toolkit.core.merge import MergedRun
 from toolkit.core.share import Alone, Retry, Share
 from toolkit.core.site import Site
+from toolkit.core.steps import Instant
 from toolkit.core.transaction import TxRun
 from toolkit.core.working import MOST_KEYS
 
@@ -24,6 +25,8 @@ from toolkit.core.working import MOST_KEYS
 MOST_MEMBERS: Final = 256
 # Seconds a body may take in its turn, while others wait for theirs.
 TURN_TIME: Final = 0.005
+# Keys of which the line remembers when they were let go.
+_MOST_RELEASED: Final = 4096
 
 
 class Place(enum.Enum):
@@ -50,6 +53,7 @@ class Seat:
         known: What it is known to need besides what it asks for, from a batch that could not have it.
         solo: It is never merged again: its body took too long, or waits for something else.
         gone: Its caller has left.
+        since: How many releases of keys the line had seen when the body began to read.
     """
 
     __slots__ = (
@@ -63,6 +67,7 @@ class Seat:
         "place",
         "run",
         "share",
+        "since",
         "solo",
     )
 
@@ -76,6 +81,7 @@ class Seat:
         self.share: Share | None = None
         self.solo = self.gone = self.loading = False
         self.began = 0.0
+        self.since = 0
 
     def wake(self) -> None:
         if self.event is not None:
@@ -150,12 +156,28 @@ class Line:
         self.held: set[str] = set()
         self.wanted: Counter[str] = Counter()
         self.waiting: list[Seat] = []
+        self.releases = 0
+        self.released: dict[str, int] = {}
 
     def busy(self, keys: Iterable[str]) -> bool:
         """
         Whether somebody has or waits for one of these keys.
         """
         return any(key in self.held or key in self.wanted for key in keys)
+
+    def stale(self, seat: Seat) -> bool:
+        """
+        Whether somebody here has let go of one of the seat's keys since its body began to read: most likely its commit
+        would be refused.
+        """
+        return any(self.released.get(key, 0) > seat.since for key in seat.keys)
+
+    def _release(self, keys: Collection[str]) -> None:
+        self.held.difference_update(keys)
+        self.releases += 1
+        if len(self.released) > _MOST_RELEASED:
+            self.released.clear()
+        self.released.update(dict.fromkeys(keys, self.releases))
 
     def ask(self, seat: Seat, keys: frozenset[str]) -> bool:
         """
@@ -186,7 +208,7 @@ class Line:
         Give the keys back, or leave the line; those whose turn it is now are woken.
         """
         if seat.place is Place.HELD:
-            self.held -= seat.keys
+            self._release(seat.keys)
         elif seat.place is Place.WAITING:
             self._remove([seat])
         elif seat.place is Place.TURN and seat.batch is not None:
@@ -212,7 +234,7 @@ class Line:
         """
         Hand out the verdicts; those that are to try again go first in line.
         """
-        self.held -= batch.keys
+        self._release(batch.keys)
         again: list[Seat] = []
         for seat in batch.seats:
             assert seat.share is not None
@@ -248,7 +270,14 @@ class Line:
                 head.place = Place.HELD
                 head.wake()
             else:
-                self.lead(Batch(self.site, group, keys, self.make_event()))
+                self._start(Batch(self.site, group, keys, self.make_event()))
+
+    def _start(self, batch: Batch) -> None:
+        try:
+            self.lead(batch)
+        except RuntimeError as failure:  # no thread or task can be had any more
+            batch.merged.broke(failure, Instant(0.0, 0.0))
+            self.end(batch)
 
     def _group(self, head: Seat, blocked: set[str]) -> tuple[list[Seat], set[str]]:
         """

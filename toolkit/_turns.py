@@ -44,6 +44,7 @@ class Turns:
         Begin an attempt if it is to be made in a batch, where the operation record was read already; says whether it is.
         """
         if self.seat.place is not Place.TURN:
+            self.seat.since = self.line.releases
             return False
         self.seat.began = time.monotonic()
         self.run.start(self.seat.began)
@@ -67,6 +68,7 @@ class Turns:
         A body that waited in the middle goes on in its turn, unless it has read something beside the batch meanwhile.
         """
         seat = self.seat
+        seat.since = self.line.releases
         if seat.place is Place.TURN:
             seat.began = time.monotonic()
             if self.run.buffer.reads and seat.batch is not None:
@@ -216,7 +218,7 @@ class KeyTurns(Turns):
             return self._verdict() or True
         if error is None and run.writes:
             with self.lock:
-                if self.line.ask(seat, run.keys):
+                if self.line.ask(seat, run.keys) and not self.line.stale(seat):
                     return False
             self._wait()
             run.waited()
@@ -282,6 +284,7 @@ def lead(batch: Batch, line: Line, lock: threading.Lock, world: World, later: Ca
     except Exception as failure:  # noqa: BLE001  handed to the callers
         merged.broke(failure, now())
     finally:
+        merged.broke(RuntimeError("the commit was interrupted"), now())
         with lock:
             line.end(batch)
         later(merged)

@@ -151,3 +151,18 @@ def test_attempts_are_counted_for_each():
         assert isinstance(calls["once"].exception(30), AttemptsExhaustedError | StoreUnavailableError)
         assert calls["twice"].exception(30) is None
         assert store.get("a") == {"n": 101}
+
+
+def test_no_thread_can_be_had(monkeypatch: pytest.MonkeyPatch):
+    """Where no thread can be started any more the callers are told; nobody waits for ever, and the line is free again."""
+
+    def add(tx: Any) -> None:
+        tx.put("a", {"n": tx.get("a")["n"] + 1})
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(StateStore, "_lead", refuse)
+    told, end = crowd([add, add])
+    assert [str(error) for error in told] == ["can't start new thread"] * 2
+    assert end["a"] == {"n": 0}
