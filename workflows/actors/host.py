@@ -89,8 +89,8 @@ async def _start(host: ActorGrpcHost, startup_timeout: float) -> None:
 
 async def _close(host: ActorGrpcHost, types: tuple[type[Actor], ...]) -> None:
     # The SDK's own close cuts the stream first, and no caller hears the answers of the turns it then waits for.
-    dispatched: Any = host._dispatch_tasks  # noqa: SLF001  the SDK tells of them nowhere else
-    under_way: list[asyncio.Task[None]] = list(dispatched)
+    untyped: Any = host
+    under_way: list[asyncio.Task[None]] = list(untyped._dispatch_tasks)  # noqa: SLF001  told nowhere else
     if under_way:
         await asyncio.wait(under_way, timeout=DRAIN)
     await host.close()
