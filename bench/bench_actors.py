@@ -92,7 +92,7 @@ async def turn_times(store: str, sidecar: Sidecar, rounds: int, seed: int) -> di
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     os.environ.pop("OCC_LOG", None)
