@@ -53,7 +53,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=80)
     drawn = io.StringIO()
-    figure.savefig(drawn, format="svg")
+    figure.savefig(drawn, format="svg", metadata={"Creator": None, "Date": None})
     plt.close(figure)
     drawing = drawn.getvalue()
     path.with_suffix(".html").write_text(page(found, drawing[drawing.index("<svg") :]), encoding="utf-8")
@@ -120,6 +120,7 @@ def _bars(axes: Any, groups: dict[str, dict[str, float]], title: str) -> None:
         axes.bar(places, [max(values[name], 0.1) for name in names if name in values], width, label=side)
     axes.set_xticks([index + 0.4 - width / 2 for index in range(len(names))], names, fontsize=8)
     axes.set_yscale("log")
+    axes.set_ylim(top=axes.get_ylim()[1] * 10)  # room for the legend
     axes.grid(visible=True, axis="y", alpha=0.3)
     axes.legend(fontsize=8)
 
