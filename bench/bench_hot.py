@@ -14,6 +14,7 @@ import cProfile
 import os
 import pstats
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -99,7 +100,8 @@ def versions(live: LiveStores, binaries: Binaries) -> dict[str, str]:
         )
         if store in live.servers and program is not None:
             said = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=True).stdout
-            found[f"{store} server"] = said.strip().splitlines()[0][:80]
+            # Some programs say where they are installed, which is nobody's business.
+            found[f"{store} server"] = re.sub(r"^\S*/", "", said.strip()).splitlines()[0][:80]
     return found
 
 
