@@ -156,8 +156,10 @@ def _look(
                 return Ended(Ending.FAILED, reply, None, part), ()
             if attempt:
                 yield from Pause((yield from backoff(attempt)))
-            verdict = site.judge_reply(_call_of(part), reply, part.key)
-            yield from ghost.refused(verdict, rpc_timeout(plan.deadline, now.mono))
+            if isinstance(answer, Row):
+                # A key that could not be read is not known to be missing: what stands there may be somebody's.
+                verdict = site.judge_reply(_call_of(part), reply, part.key)
+                yield from ghost.refused(verdict, rpc_timeout(plan.deadline, now.mono))
             reply = yield from Put(write, rpc_timeout(plan.deadline, now.mono))
             if _clean(site, part, reply):
                 break
