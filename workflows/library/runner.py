@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 from toolkit.dapr.address import address_of
 from toolkit.errors import StateError
 from toolkit.store import StateStore
-from workflows._hosted import when_hosted
+from workflows._hosted import unhosted, when_hosted
 from workflows.kit import WorkflowKit
 from workflows.library.plan import Job, Plan, ReadyWorkflow
 from workflows.starts import start_once
@@ -78,10 +78,13 @@ def output_of(client: Any, instance_id: str, timeout: float) -> Any:
     try:
         # To the SDK no seconds mean no limit.
         seconds = max(1, int(timeout))
+        # Without a worker Dapr does not know the instance; one that has just died leaves it so for a while.
         state = when_hosted(
-            lambda: client.wait_for_workflow_completion(instance_id, timeout_in_seconds=seconds)
+            lambda: client.wait_for_workflow_completion(instance_id, timeout_in_seconds=seconds), seconds
         )
-    except TimeoutError:
+    except Exception as error:
+        if not isinstance(error, TimeoutError) and not unhosted(error):
+            raise
         raise RunFailedError(
             f"workflow {instance_id!r} was not done in time; it goes on as soon as a worker runs: start the same command "
             "again to wait for the rest"
