@@ -345,6 +345,6 @@ def test_idle_keys_leave_nothing(backend: str) -> None:
         await checkpoint()
         await wait_all_tasks_blocked()
         assert {} == store._combiner.queues
-        assert len(store._combiner.resting) <= 64
+        assert len(store._combiner.hands.resting) <= 64
 
     on_tasks(backend, work)

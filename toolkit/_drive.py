@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 
@@ -19,6 +19,11 @@ from toolkit.core.steps import Chance, Get, GetAll, Instant, Multi, Note, Now, P
 from toolkit.ports import AsyncStatePort, StatePort
 
 R = TypeVar("R")
+
+# Seconds a cancelled caller waits for the verdict of what is under way for it.
+CANCEL_GRACE: Final = 1.0
+# Seconds past a caller's deadline in which those who work for it may still bring the verdict.
+LATE: Final = 0.25
 
 
 def now() -> Instant:

@@ -8,7 +8,7 @@ import copy
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from typing import Any, Final
+from typing import Any
 
 from toolkit.core.events import Event
 from toolkit.core.jobs import Failed, Job, Result
@@ -16,9 +16,6 @@ from toolkit.core.judge import unknown_error
 from toolkit.core.site import Site, unavailable
 from toolkit.core.update import Answers, KeyWriter
 from toolkit.errors import StateError
-
-# Seconds a cancelled caller waits for the verdict of a write that is under way.
-CANCEL_GRACE: Final = 1.0
 
 
 class Ticket(Job, eq=False):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from toolkit._drive import World, drive, marked, now
+from toolkit._drive import CANCEL_GRACE, LATE, World, drive, marked, now
 from toolkit._merge import TURN_TIME, Batch, Line, Place, Seat
 from toolkit.core.model import Access
 from toolkit.core.share import Alone
@@ -23,10 +23,6 @@ from toolkit.log import emit
 if TYPE_CHECKING:
     from toolkit._base import BaseStateStore
 
-# Seconds a cancelled caller waits for the verdict of a commit that is under way.
-CANCEL_GRACE: Final = 1.0
-# Seconds past a caller's deadline in which its commit may still bring the verdict.
-LATE: Final = 0.25
 # Seconds between two looks at a commit that is about to be sent, past the deadline of one it carries.
 LOOK: Final = 0.05
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextvars import Context, ContextVar, copy_context
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from toolkit._drive import AsyncWorld, Drive, World, drive_async
-from toolkit._queue import CANCEL_GRACE, KeyQueue, Ticket, note_unknown, salvage
-from toolkit.core.events import Event
+from toolkit._drive import CANCEL_GRACE, LATE, AsyncWorld, Drive, World, drive_async
+from toolkit._queue import KeyQueue, Ticket, note_unknown, salvage
+from toolkit._resting import ForCaller, Hands, work_for
 from toolkit.core.jobs import Job
 from toolkit.core.site import Site, unavailable
 from toolkit.core.update import Answers, KeyWriter
@@ -24,16 +24,8 @@ from toolkit.core.update import Answers, KeyWriter
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-# Leaders kept waiting for the next key; a burst starts more, which end with it.
-MOST_RESTING: Final = 64
 # Callers of one batch from which on the first is woken ahead of the others.
 MANY: Final = 8
-# Seconds past a caller's deadline in which the leader of its batch may still bring the verdict.
-LATE: Final = 0.25
-
-
-# For whom a leader works: its lines of the log are bound as the first of its callers is.
-_caller: ContextVar[Context | None] = ContextVar("occ_caller", default=None)
 
 
 class Combiner:
@@ -171,37 +163,21 @@ def _is_suspended(run: Drive) -> bool:
     return not run.ended and inspect.getgeneratorstate(run.steps) == inspect.GEN_SUSPENDED
 
 
-class Leader:
-    """
-    A task that waits for a key to lead; woken without one it ends.
-    """
-
-    __slots__ = ("event", "queue")
-
-    def __init__(self, event: Any) -> None:
-        self.event = event
-        self.queue: KeyQueue | None = None
-
-
 class AsyncCombiner:
     """
     The async colour; one event loop, no locks.
-
-    Leaders are tasks of the store's group that stay for the next idle key: starting one costs as much as a third of a
-    call.
     """
 
     def __init__(
         self, site: Site, world: AsyncWorld, group: TaskGroup, make_event: Callable[[], Any]
     ) -> None:
-        self.site, self.group, self.make_event = site, group, make_event
-        self.world, self.hook = AsyncWorld(world.port, self._note), world.hook
+        self.site = site
+        self.world, self.hook = AsyncWorld(world.port, ForCaller(world.hook)), world.hook
+        self.hands: Hands[KeyQueue] = Hands(group, make_event, self._lead)
         # On asyncio, where tasks run in the order in which they were woken.
         self.call_soon: Callable[..., Any] | None = getattr(make_event, "call_soon", None)
         self.make_bell: Callable[[], Any] = getattr(make_event, "bell", make_event)
         self.queues: dict[str, KeyQueue] = {}
-        self.resting: list[Leader] = []
-        self.stopped = False
 
     async def submit(self, ticket: Ticket) -> Any:
         """
@@ -214,7 +190,7 @@ class AsyncCombiner:
         if queue is None:
             queue = self.queues[ticket.key] = KeyQueue(ticket.key)
             queue.waiting.append(ticket)
-            self._find_leader(queue)
+            self.hands.give(queue)
         else:
             queue.waiting.append(ticket)
         try:
@@ -223,16 +199,6 @@ class AsyncCombiner:
             await self._cancelled(queue, ticket)
             raise
         return ticket.answer()
-
-    def _note(self, event: Event) -> None:
-        """
-        Report an event with what is bound around the call, not around the one that once started the leader.
-        """
-        context = _caller.get()
-        if context is None:
-            self.hook(event)
-        else:
-            context.run(self.hook, event)
 
     async def _cancelled(self, queue: KeyQueue, ticket: Ticket) -> None:
         """
@@ -252,37 +218,12 @@ class AsyncCombiner:
         if ticket.result is None:
             note_unknown(self.site, queue, ticket, self.world.hook)
 
-    def _find_leader(self, queue: KeyQueue) -> None:
-        if self.resting:
-            leader = self.resting.pop()
-            leader.queue = queue
-            leader.event.set()
-        else:
-            self.group.start_soon(self._work, queue)
-
-    async def _work(self, first: KeyQueue) -> None:
-        """
-        Lead one key after another; no caller's cancellation reaches this task.
-        """
-        import anyio
-
-        queue: KeyQueue | None = first
-        with anyio.CancelScope(shield=True):
-            while queue is not None:
-                await self._lead(queue)
-                if self.stopped or len(self.resting) >= MOST_RESTING:
-                    return
-                leader = Leader(self.make_event())
-                self.resting.append(leader)
-                await leader.event.wait()
-                queue = leader.queue
-
     async def _lead(self, queue: KeyQueue) -> None:
         """
         Serve the key until nobody waits.
         """
         while queue.waiting:
-            _caller.set(queue.waiting[0].context)
+            work_for(queue.waiting[0].context)
             writer = queue.start(self.site, queue.take)
             try:
                 answers = await drive_async(writer.run(), self.world)
@@ -319,10 +260,7 @@ class AsyncCombiner:
         """
         Send the resting leaders home; those at work end with their key.
         """
-        self.stopped = True
-        for leader in self.resting:
-            leader.event.set()
-        self.resting.clear()
+        self.hands.stop()
 
 
 def _wake(tickets: Sequence[Ticket]) -> None:
