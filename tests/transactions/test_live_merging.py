@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import LiveStore
 from tests.faults.crew import line
 from tests.transactions.crew import Crew, Worker
-from tests.transactions.test_live import LONG, RATES, check_fired, names, opened, say
+from tests.transactions.live import LONG, RATES, check_fired, names, opened, say
 from toolkit.testing.append import check_append
 from toolkit.testing.history import History, load
 from toolkit.testing.proxy import FaultProxy
