@@ -37,7 +37,7 @@ def test_periods_are_months():
         ({"fee": 0}, "positive fee"),
         ({"first": "2026-13"}, "month like 2026-11"),
         ({"customer": "a/b"}, "without '/'"),
-        ({"fee": "much"}, "they look like this"),
+        ({"fee": "much"}, "it looks like this"),
     ],
 )
 def test_a_wrong_input_file_is_named(change, said):

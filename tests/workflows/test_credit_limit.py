@@ -122,7 +122,7 @@ ORDER = PAIR["withdrawals"][0]
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "they look like this"),
+        ("[]", "it looks like this"),
         (changed(withdrawals=[ORDER, ORDER]), "'w1' is used twice"),
         (changed(withdrawals=[{**ORDER, "account": "none"}]), "no account 'none' of 'acme'"),
         (changed(withdrawals=[{**ORDER, "customer": "none"}]), "no account 'main' of 'none'"),

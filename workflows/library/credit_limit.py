@@ -9,16 +9,23 @@ two is run again on what the first one left.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from toolkit.errors import AlreadyExistsError, RecordedError
+from toolkit.errors import RecordedError
 from toolkit.store import StateStore
 from workflows import EffectTransaction, WorkflowKit, call_effect, workflow_logger
-from workflows.library.plan import InputFileError, Job, Plan, ReadyWorkflow
+from workflows.library.plan import (
+    InputFileError,
+    Job,
+    Plan,
+    ReadyWorkflow,
+    create_missing,
+    read_input,
+    refuse_twice,
+)
 
 SHAPE: Final = (
     '{"customers": {"acme": {"limit": 500, "accounts": {"main": 300, "savings": 200}}}, '
@@ -118,18 +125,11 @@ def read_ledger(text: str) -> Ledger:
     """
     The input file as customers and withdrawals.
     """
-    try:
-        ledger = msgspec.json.decode(text.encode(), type=Ledger)
-    except msgspec.MsgspecError as error:
-        raise InputFileError(
-            f"not customers and withdrawals ({error}); they look like this: {SHAPE}"
-        ) from None
+    ledger = read_input(text, Ledger, "a ledger of customers and withdrawals", SHAPE)
     for name, customer in ledger.customers.items():
         if customer.limit < 0 or sum(customer.accounts.values()) < -customer.limit:
             raise InputFileError(f"customer {name!r} must have a limit of 0 or more and start within it")
-    twice = [name for name, count in Counter(order.id for order in ledger.withdrawals).items() if count > 1]
-    if twice:
-        raise InputFileError(f"the id {twice[0]!r} is used twice: each withdrawal needs an id of its own")
+    refuse_twice([order.id for order in ledger.withdrawals], "withdrawal id")
     for order in ledger.withdrawals:
         known = ledger.customers.get(order.customer)
         if known is None or order.account not in known.accounts:
@@ -159,11 +159,7 @@ def _open(store: StateStore, ledger: Ledger) -> None:
             account_key(name, account): {"balance": balance} for account, balance in customer.accounts.items()
         }
         wanted[customer_key(name)] = {"limit": customer.limit, "accounts": sorted(customer.accounts)}
-        for key, value in wanted.items():
-            try:
-                store.create(key, value)
-            except AlreadyExistsError:
-                continue  # from an earlier run of the same ledger
+        create_missing(store, wanted)
 
 
 def check(store: StateStore, ledger: Ledger, outputs: Sequence[Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from workflows.bodies import EffectTransaction
 from workflows.checkpoints import continue_with, load_checkpoint
 from workflows.effects import call_effect
 from workflows.kit import WorkflowKit
-from workflows.library.plan import InputFileError, Job, Plan, ReadyWorkflow
+from workflows.library.plan import InputFileError, Job, Plan, ReadyWorkflow, read_input, refuse_twice
 from workflows.logging import workflow_logger
 
 # Of the workflow and of its checkpoints: `occ workflow checkpoints list monthly_rollup`.
@@ -140,18 +140,11 @@ def read_ledger(text: str) -> Ledger:
     """
     The input file as a ledger.
     """
-    try:
-        ledger = msgspec.json.decode(text.encode(), type=Ledger)
-    except msgspec.MsgspecError as error:
-        raise InputFileError(
-            f"not a month of entries ({error}); it looks like this: "
-            '{"month": "2026-10", "entries": [{"id": "e1", "account": "a", "amount": 5}]}'
-        ) from None
+    shape = '{"month": "2026-10", "entries": [{"id": "e1", "account": "a", "amount": 5}]}'
+    ledger = read_input(text, Ledger, "a month of entries", shape)
     if not ledger.month:
         raise InputFileError("the month has no name; it is part of the keys")
-    twice = [name for name, count in Counter(entry.id for entry in ledger.entries).items() if count > 1]
-    if twice:
-        raise InputFileError(f"the entry id {twice[0]!r} is used twice")
+    refuse_twice([entry.id for entry in ledger.entries], "entry id")
     return ledger
 
 

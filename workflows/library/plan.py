@@ -5,12 +5,16 @@ What a ready workflow is: what it registers, what it starts for an input, and wh
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
+
+from toolkit.errors import AlreadyExistsError
 from toolkit.store import StateStore
 from workflows.kit import WorkflowKit
 
@@ -19,6 +23,51 @@ class InputFileError(ValueError):
     """
     The input file is not what the workflow takes; the message says where and what.
     """
+
+
+T = TypeVar("T")
+
+
+def read_input(text: str, type: type[T], what: str, shape: str) -> T:
+    """
+    The text of an input file as a value of this type.
+
+    Args:
+        text: JSON.
+        type: What it must be.
+        what: Names that for the error.
+        shape: An example for the error.
+
+    Raises:
+        InputFileError: It is not; says what is wrong and how it should look.
+    """
+    try:
+        return msgspec.json.decode(text.encode(), type=type)
+    except msgspec.MsgspecError as error:
+        raise InputFileError(f"not {what} ({error}); it looks like this: {shape}") from None
+
+
+def refuse_twice(ids: Iterable[str], what: str) -> None:
+    """
+    Refuse an input in which an id is used twice, since operation ids are made of them.
+
+    Raises:
+        InputFileError: Names the first one.
+    """
+    for name, count in Counter(ids).items():
+        if count > 1:
+            raise InputFileError(f"the {what} {name!r} is used twice: each needs one of its own")
+
+
+def create_missing(store: StateStore, values: Mapping[str, Any]) -> None:
+    """
+    Create the keys that are not there; the others are from an earlier run of the same input.
+    """
+    for key, value in values.items():
+        try:
+            store.create(key, value)
+        except AlreadyExistsError:
+            continue
 
 
 @dataclass(frozen=True, slots=True)

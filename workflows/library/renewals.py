@@ -9,17 +9,23 @@ period is charged once whoever was killed: the host in the middle of a turn, the
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
 
-from toolkit.errors import AlreadyExistsError
 from toolkit.store import StateStore
 from workflows import EffectTransaction, Escalation, WorkflowKit, call_effect, wait_event, workflow_logger
-from workflows.library.plan import InputFileError, Job, Plan, ReadyWorkflow
+from workflows.library.plan import (
+    InputFileError,
+    Job,
+    Plan,
+    ReadyWorkflow,
+    create_missing,
+    read_input,
+    refuse_twice,
+)
 
 SHAPE: Final = '{"every": 1.0, "subscriptions": [{"customer": "ada", "fee": 900, "first": "2026-11", "periods": 3, "balance": 5000}]}'
 # Renewals that may be missed before the workflow asks the actor, and seconds it waits at least.
@@ -160,13 +166,8 @@ def read_subscriptions(text: str) -> Subscriptions:
     """
     The input file.
     """
-    try:
-        book = msgspec.json.decode(text.encode(), type=Subscriptions)
-    except msgspec.MsgspecError as error:
-        raise InputFileError(f"not subscriptions ({error}); they look like this: {SHAPE}") from None
-    twice = [name for name, count in Counter(one.customer for one in book.subscriptions).items() if count > 1]
-    if twice:
-        raise InputFileError(f"customer {twice[0]!r} is there twice: one subscription for each")
+    book = read_input(text, Subscriptions, "a book of subscriptions", SHAPE)
+    refuse_twice([one.customer for one in book.subscriptions], "customer")
     if not 0.1 <= book.every <= 3600:
         raise InputFileError(f"every must be between 0.1 and 3600 seconds, not {book.every:g}")
     for one in book.subscriptions:
@@ -197,11 +198,11 @@ def plan(text: str) -> Plan:
 
 
 def _open_accounts(store: StateStore, book: Subscriptions) -> None:
-    for one in book.subscriptions:
-        try:
-            store.create(account_key(one.customer), {"balance": one.balance, "charged": []})
-        except AlreadyExistsError:
-            continue  # from an earlier run of the same book
+    wanted = {
+        account_key(one.customer): {"balance": one.balance, "charged": list[str]()}
+        for one in book.subscriptions
+    }
+    create_missing(store, wanted)
 
 
 def check(store: StateStore, book: Subscriptions, outputs: Sequence[Any]) -> dict[str, Any]:

@@ -7,18 +7,24 @@ once it has committed, the order only goes forward.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from toolkit.errors import AlreadyExistsError
 from toolkit.store import StateStore
 from workflows.bodies import EffectTransaction
 from workflows.errors import SagaAbortedError
 from workflows.kit import WorkflowKit
-from workflows.library.plan import InputFileError, Job, Plan, ReadyWorkflow
+from workflows.library.plan import (
+    InputFileError,
+    Job,
+    Plan,
+    ReadyWorkflow,
+    create_missing,
+    read_input,
+    refuse_twice,
+)
 from workflows.logging import workflow_logger
 from workflows.saga import Saga
 
@@ -153,17 +159,12 @@ def read_shop(text: str) -> Shop:
     """
     The input file as a shop.
     """
-    try:
-        shop = msgspec.json.decode(text.encode(), type=Shop)
-    except msgspec.MsgspecError as error:
-        raise InputFileError(
-            f"not a shop with stock, customers and orders ({error}); it looks like this: "
-            '{"stock": {"tea": 9}, "customers": {"ann": 50}, '
-            '"orders": [{"id": "o1", "customer": "ann", "item": "tea", "count": 2, "price": 5}]}'
-        ) from None
-    twice = [name for name, count in Counter(order.id for order in shop.orders).items() if count > 1]
-    if twice:
-        raise InputFileError(f"the order id {twice[0]!r} is used twice: each order needs an id of its own")
+    shape = (
+        '{"stock": {"tea": 9}, "customers": {"ann": 50}, '
+        '"orders": [{"id": "o1", "customer": "ann", "item": "tea", "count": 2, "price": 5}]}'
+    )
+    shop = read_input(text, Shop, "a shop with stock, customers and orders", shape)
+    refuse_twice([order.id for order in shop.orders], "order id")
     wrong = [order.id for order in shop.orders if order.count <= 0 or order.price < 0]
     if wrong:
         raise InputFileError(
@@ -188,11 +189,7 @@ def _open(store: StateStore, shop: Shop) -> None:
         stock_key(item): {"free": count, "reserved": {}, "shipped": 0} for item, count in shop.stock.items()
     }
     start |= {customer_key(name): {"money": money, "charges": 0} for name, money in shop.customers.items()}
-    for key, value in start.items():
-        try:
-            store.create(key, value)
-        except AlreadyExistsError:
-            continue  # from an earlier run of the same shop
+    create_missing(store, start)
 
 
 def check(store: StateStore, shop: Shop, outputs: Sequence[Any]) -> dict[str, Any]:

@@ -7,18 +7,25 @@ effect with both keys is simpler; two are right when they belong to different ow
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from toolkit.errors import AlreadyExistsError, RecordedError
+from toolkit.errors import RecordedError
 from toolkit.store import StateStore
 from workflows.bodies import EffectTransaction
 from workflows.effects import Escalation, call_effect
 from workflows.kit import WorkflowKit
-from workflows.library.plan import InputFileError, Job, Plan, ReadyWorkflow
+from workflows.library.plan import (
+    InputFileError,
+    Job,
+    Plan,
+    ReadyWorkflow,
+    create_missing,
+    read_input,
+    refuse_twice,
+)
 from workflows.logging import workflow_logger
 
 
@@ -111,18 +118,9 @@ def read_book(text: str) -> Book:
     """
     The input file as a book.
     """
-    try:
-        book = msgspec.json.decode(text.encode(), type=Book)
-    except msgspec.MsgspecError as error:
-        raise InputFileError(
-            f"not a book of accounts and postings ({error}); it looks like this: "
-            '{"accounts": {"a": 100}, "postings": [{"id": "p1", "src": "a", "dst": "b", "amount": 5}]}'
-        ) from None
-    twice = [name for name, count in Counter(posting.id for posting in book.postings).items() if count > 1]
-    if twice:
-        raise InputFileError(
-            f"the posting id {twice[0]!r} is used twice: each posting needs an id of its own"
-        )
+    shape = '{"accounts": {"a": 100}, "postings": [{"id": "p1", "src": "a", "dst": "b", "amount": 5}]}'
+    book = read_input(text, Book, "a book of accounts and postings", shape)
+    refuse_twice([posting.id for posting in book.postings], "posting id")
     wrong = [posting.id for posting in book.postings if posting.amount <= 0 or posting.src == posting.dst]
     if wrong:
         raise InputFileError(f"posting {wrong[0]!r} must move a positive amount between two accounts")
@@ -141,11 +139,9 @@ def plan(text: str) -> Plan:
 
 
 def _open_accounts(store: StateStore, book: Book) -> None:
-    for account, balance in book.accounts.items():
-        try:
-            store.create(key_of(account), {"balance": balance})
-        except AlreadyExistsError:
-            continue  # from an earlier run of the same book
+    create_missing(
+        store, {key_of(account): {"balance": balance} for account, balance in book.accounts.items()}
+    )
 
 
 def check(store: StateStore, book: Book, outputs: Sequence[Any]) -> dict[str, Any]:
