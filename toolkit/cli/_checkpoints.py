@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from toolkit.cli._options import FAILED, USAGE, Address, AsJson, Store
+
 if TYPE_CHECKING:
     from workflows.checkpoints import Checkpoints
 
-FAILED: Final = 1
-USAGE: Final = 2
 
 SHOW_EPILOG: Final = (
     "Example: occ workflow checkpoints show rollup 2026-10. Exit code 0; 1: there is none, or no sidecar."
@@ -30,14 +30,6 @@ DROP_EPILOG: Final = (
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the job.")]
 Subject = Annotated[str, typer.Argument(metavar="SUBJECT", help="What the checkpoint is about.")]
-Store = Annotated[
-    str, typer.Option("--store", metavar="NAME", help="The state store component of the effects.")
-]
-Address = Annotated[
-    str | None,
-    typer.Option("--address", metavar="HOST:PORT", help="The sidecar; else DAPR_GRPC_ENDPOINT or _PORT."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 app = typer.Typer(help="Look at the checkpoints of long workflows, and drop them.", no_args_is_help=True)
 

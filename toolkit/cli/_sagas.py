@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-FAILED: Final = 1
+from toolkit.cli._options import FAILED, Address, AsJson, Store
 
 SHOW_EPILOG: Final = (
     "Example: occ workflow saga show order-17. Exit code 0; 1: there is no such record, or no sidecar."
@@ -26,14 +26,6 @@ RESOLVE_EPILOG: Final = (
 )
 
 Workflow = Annotated[str, typer.Argument(metavar="ID", help="The workflow instance.")]
-Store = Annotated[
-    str, typer.Option("--store", metavar="NAME", help="The state store component of the effects.")
-]
-Address = Annotated[
-    str | None,
-    typer.Option("--address", metavar="HOST:PORT", help="The sidecar; else DAPR_GRPC_ENDPOINT or _PORT."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 app = typer.Typer(help="Look at sagas, and undo those whose workflow was terminated.", no_args_is_help=True)
 

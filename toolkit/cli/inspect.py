@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from toolkit.cli._options import Address, AsJson, Store
 from toolkit.errors import InvalidKeyError, SidecarUnavailableError, StateError, UnknownStoreError
 
 if TYPE_CHECKING:
@@ -43,11 +44,6 @@ _Keys = Annotated[
 _Key = Annotated[
     str, typer.Argument(metavar="KEY", help="The key, as the application calls it: without its app id.")
 ]
-_Store = Annotated[str, typer.Option("--store", metavar="NAME", help="The state store component.")]
-_Address = Annotated[
-    str | None,
-    typer.Option("--address", help="The app's sidecar; DAPR_GRPC_ENDPOINT or DAPR_GRPC_PORT without it."),
-]
 _Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 # The longest life a tombstone can need: the default op_ttl of a store.
 _WEEK: Final = 604800.0
@@ -56,13 +52,13 @@ _WEEK: Final = 604800.0
 def inspect(
     key: _Key,
     *,
-    store: _Store = "statestore",
-    address: _Address = None,
+    store: Store = "statestore",
+    address: Address = None,
     op_id: Annotated[
         str | None,
         typer.Option("--op-id", metavar="ID", help="Say whether this operation is recorded on the key."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """
     Show a key as it is stored: its value and everything its stamp says.
@@ -78,7 +74,7 @@ def inspect(
     raise typer.Exit(FAILED if found["state"] in ("missing", "corrupt", "not JSON") else FINE)
 
 
-def strip(keys: _Keys, *, store: _Store = "statestore", address: _Address = None, yes: _Yes = False) -> None:
+def strip(keys: _Keys, *, store: Store = "statestore", address: Address = None, yes: _Yes = False) -> None:
     """
     Leave the toolkit: drop the stamps, so that plain values remain.
 
@@ -106,8 +102,8 @@ def repair(
             help="Take the keys that a conflict log names as unclear, unreadable or held by a transaction; may be repeated.",
         ),
     ] = None,
-    store: _Store = "statestore",
-    address: _Address = None,
+    store: Store = "statestore",
+    address: Address = None,
     yes: _Yes = False,
 ) -> None:
     """
@@ -140,8 +136,8 @@ def repair(
 def sweep(
     keys: _Keys,
     *,
-    store: _Store = "statestore",
-    address: _Address = None,
+    store: Store = "statestore",
+    address: Address = None,
     life: Annotated[
         float,
         typer.Option(
