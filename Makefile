@@ -98,12 +98,14 @@ coverage: $(DEPS)
 bench: setup ## measure against the Dapr SDK and raw calls, both sides in one run
 	@$(PY) -m bench $(ARGS)
 
+# Extras stay in the pins: pip takes `name==1` for no pin of `name[extra]`, and then finds a newer one without a hash.
+LOCK = $(VENV)/bin/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-strip-extras --no-header --no-annotate --quiet
+
 lock: $(DEPS) ## pin the dependencies anew in requirements/*.txt
 	@$(PY) -m pip install --disable-pip-version-check --quiet uv
-	@$(VENV)/bin/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-header --no-annotate --quiet --all-extras --group dev --output-file requirements/dev.txt pyproject.toml
-	@$(VENV)/bin/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-header --no-annotate --quiet --output-file requirements/go.txt requirements/go.in
+	@$(LOCK) --all-extras --group dev --output-file requirements/dev.txt pyproject.toml
+	@$(LOCK) --output-file requirements/go.txt requirements/go.in
 	@git diff --stat -- requirements
 
 clean: ## remove everything that setup, tests and builds made here
