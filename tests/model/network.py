@@ -59,6 +59,20 @@ def look(rows: Rows, key: str) -> Row:
     return MISSING_ROW
 
 
+def aside(step: Step[Any], mono: float) -> tuple[Any, float] | None:
+    """The answer to a step that concerns nobody else, and the clock afterwards; ``None`` for one that does."""
+    match step:
+        case Now():
+            return Instant(1000.0 + mono, mono), mono
+        case Chance():
+            return 0.5, mono
+        case Pause(seconds):
+            return None, mono + seconds
+        case Note():
+            return None, mono
+    return None
+
+
 def replay(steps: Steps[Any], history: list[tuple[Any, ...]]) -> tuple[Step[Any] | None, tuple[Any, ...]]:
     """
     Run a program again with the answers it had: the step it is at now, and what it reported.
@@ -68,21 +82,16 @@ def replay(steps: Steps[Any], history: list[tuple[Any, ...]]) -> tuple[Step[Any]
     try:
         while True:
             step = steps.send(answer)
-            match step:
-                case Now():
-                    answer = Instant(1000.0 + mono, mono)
-                case Chance():
-                    answer = 0.5
-                case Pause(seconds):
-                    mono, answer = mono + seconds, None
-                case Note(event):
-                    reports.append(event)
-                    answer = None
-                case _:
-                    given = next(answers, None)
-                    if given is None:
-                        return step, tuple(reports)
-                    answer = given if isinstance(step, GetAll | PutAll) else given[0]
+            if isinstance(step, Note):
+                reports.append(step.event)
+            own = aside(step, mono)
+            if own is not None:
+                answer, mono = own
+                continue
+            given = next(answers, None)
+            if given is None:
+                return step, tuple(reports)
+            answer = given if isinstance(step, GetAll | PutAll) else given[0]
     except StopIteration:
         return None, tuple(reports)
     finally:
@@ -91,19 +100,16 @@ def replay(steps: Steps[Any], history: list[tuple[Any, ...]]) -> tuple[Step[Any]
 
 def alone(steps: Steps[Any], rows: Rows) -> tuple[Any, Rows]:
     """Run a program by itself, without faults, to its end."""
-    mono, answer = 0.0, None
+    mono = 0.0
+    answer: Any = None
     try:
         while True:
             step = steps.send(answer)
+            own = aside(step, mono)
+            if own is not None:
+                answer, mono = own
+                continue
             match step:
-                case Now():
-                    answer = Instant(1000.0 + mono, mono)
-                case Chance():
-                    answer = 0.5
-                case Pause(seconds):
-                    mono, answer = mono + seconds, None
-                case Note():
-                    answer = None
                 case Get(key):
                     answer = look(rows, key)
                 case GetAll(keys):

@@ -7,14 +7,12 @@ those of the shipped code, so they differ.
 
 from __future__ import annotations
 
-import sys
-import time
 from typing import Any, Final
 
 import pytest
 
-from tests.model.judge import explore
 from tests.model.programs import Program
+from tests.model.rows import Table, check_rows
 from tests.model.test_model import AB, pair, skew
 
 ABC: Final = ("a", "b", "c")
@@ -38,8 +36,7 @@ CYCLE: Final = (
     Program("v", ("c", "a"), ("c",)),
 )
 
-# Name: programs, faults, crashes, more options.
-ROWS: Final[dict[str, tuple[tuple[Program, ...], int, int, dict[str, Any]]]] = {
+ROWS: Final[Table] = {
     "ab x3": (triple(), 0, 0, {}),
     "ab x2, two faults": (pair(), 2, 1, {}),
     "ab x2, two attempts each": (
@@ -73,18 +70,4 @@ ROWS: Final[dict[str, tuple[tuple[Program, ...], int, int, dict[str, Any]]]] = {
 @pytest.mark.timeout(900)
 def test_every_state_of_larger_configurations(capsys: pytest.CaptureFixture[str]) -> None:
     """The promises hold there, too; where a plain writer writes between prepare and decision, all but its own key's."""
-    total, found, began = 0, [], time.perf_counter()
-    for name, (programs, faults, crashes, options) in ROWS.items():
-        started = time.perf_counter()
-        explored = explore(programs, faults=faults, crashes=crashes, **options)
-        total += explored.states
-        found += [f"{name}: {problem}" for problem in explored.problems]
-        with capsys.disabled():
-            sys.stdout.write(
-                f"\n{name:>30}: {len(programs)} processes, {faults} faults, {crashes} crashes: "
-                f"{explored.states:>7} states, {explored.ends:>6} ends, {time.perf_counter() - started:5.1f} s"
-            )
-    with capsys.disabled():
-        sys.stdout.write(f"\n{total} states in {time.perf_counter() - began:.0f} s\n")
-    assert found == [], "\n".join(found[:5])
-    assert total > 1_000_000
+    check_rows(ROWS, capsys, 1_000_000)

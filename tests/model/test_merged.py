@@ -6,14 +6,13 @@ Bounds as in ``test_model``; every member reports for itself and is judged by it
 
 from __future__ import annotations
 
-import sys
-import time
 from typing import Any, Final
 
 import pytest
 
 from tests.model.judge import explore
 from tests.model.programs import Program
+from tests.model.rows import Table, check_rows
 from tests.model.test_model import AB
 from toolkit.core import merge, working
 
@@ -39,8 +38,7 @@ def op(name: str, op_id: str, **more: Any) -> Program:
     return Program(name, AB, AB, op_id=op_id, value=f"x{op_id}", **more)
 
 
-# Name: programs, faults, crashes, more options.
-ROWS: Final[dict[str, tuple[tuple[Program, ...], int, int, dict[str, Any]]]] = {
+ROWS: Final[Table] = {
     "two, alone": ((batch(ONE, TWO, finishes=True),), 2, 1, {}),
     "two + ab": ((batch(ONE, TWO), U), 1, 1, {}),
     "skew merged + ab": ((batch(S, T), U), 1, 0, {}),
@@ -71,21 +69,7 @@ ROWS: Final[dict[str, tuple[tuple[Program, ...], int, int, dict[str, Any]]]] = {
 @pytest.mark.timeout(600)
 def test_every_state_keeps_the_promises(capsys: pytest.CaptureFixture[str]) -> None:
     """Each member whole and once, truthfully reported, and all in some serial order with everybody else."""
-    total, found, began, lines = 0, [], time.perf_counter(), []
-    for name, (programs, faults, crashes, options) in ROWS.items():
-        started = time.perf_counter()
-        explored = explore(programs, faults=faults, crashes=crashes, **options)
-        total += explored.states
-        found += [f"{name}: {problem}" for problem in explored.problems]
-        lines.append(
-            f"{name:>34}: {len(programs)} processes, {faults} faults, {crashes} crashes: {explored.states:>7} states, "
-            f"{explored.ends:>6} ends, {time.perf_counter() - started:5.1f} s"
-        )
-    lines.append(f"{total} states of merged transactions in {time.perf_counter() - began:.0f} s")
-    with capsys.disabled():
-        sys.stdout.write("\n" + "\n".join(lines) + "\n")
-    assert found == [], "\n".join(found[:5])
-    assert total > 5_000
+    check_rows(ROWS, capsys, 5_000)
 
 
 def no_versions(patch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,6 @@ so many lost, late or repeated writes and so many crashes in a whole run as each
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -18,6 +16,7 @@ import pytest
 
 from tests.model.judge import explore
 from tests.model.programs import Program
+from tests.model.rows import Table, check_rows
 from toolkit.core import commit, intents, recovery, transaction, update
 from toolkit.core.model import Write
 from toolkit.core.steps import Put
@@ -40,8 +39,7 @@ def skew(path: str = "intents", other: str | None = None, **options: Any) -> tup
     )
 
 
-# Name: programs, faults, crashes, more options.
-ROWS: Final[dict[str, tuple[tuple[Program, ...], int, int, dict[str, Any]]]] = {
+ROWS: Final[Table] = {
     "ab x2": (pair(), 1, 1, {}),
     "ab x2, finishing": (pair(finishes=True), 0, 1, {}),
     "ab + finishing, two faults": ((Program("s", AB, AB, finishes=True),), 2, 1, {}),
@@ -80,21 +78,7 @@ ROWS: Final[dict[str, tuple[tuple[Program, ...], int, int, dict[str, Any]]]] = {
 @pytest.mark.timeout(600)
 def test_every_state_keeps_the_promises(capsys: pytest.CaptureFixture[str]) -> None:
     """Atomic, applied once, truthfully reported, serializable with reads, and settled by whoever comes next."""
-    lines, total, found, began = [], 0, [], time.perf_counter()
-    for name, (programs, faults, crashes, options) in ROWS.items():
-        started = time.perf_counter()
-        explored = explore(programs, faults=faults, crashes=crashes, **options)
-        total += explored.states
-        found += [f"{name}: {problem}" for problem in explored.problems]
-        lines.append(
-            f"{name:>34}: {len(programs)} processes, {faults} faults, {crashes} crashes: {explored.states:>7} states, "
-            f"{explored.ends:>6} ends, {time.perf_counter() - started:5.1f} s"
-        )
-    lines.append(f"{total} states in {time.perf_counter() - began:.0f} s")
-    with capsys.disabled():
-        sys.stdout.write("\n" + "\n".join(lines) + "\n")
-    assert found == [], "\n".join(found[:5])
-    assert total > 50_000
+    check_rows(ROWS, capsys, 50_000)
 
 
 # -- unsafe variants ---------------------------------------------------------------------------------------------------

@@ -16,11 +16,11 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from toolkit.cli._options import FINE, USAGE
 from toolkit.cli._show import FORMATS, Printer
 from toolkit.review.query import Query, conditions, moment
 from toolkit.review.reading import STDIN, InputError, expand
 
-FINE, FAILED, USAGE = 0, 1, 2
 # Below this a log is read before a bar could be looked at.
 _BAR_FROM: Final = 20_000_000
 

@@ -8,7 +8,8 @@ import os
 from collections.abc import Sequence
 from typing import Any, Final
 
-from toolkit.cli._ask import FAILED, FINE, Ask
+from toolkit.cli._ask import Ask
+from toolkit.cli._options import FAILED, FINE
 from toolkit.cli._show import Column, clean, clock, count, footer_lines, seconds, share, spark, text
 from toolkit.review import advice as advising
 from toolkit.review import answers, series

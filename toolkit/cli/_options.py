@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+FINE: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 

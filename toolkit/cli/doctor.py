@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
+from toolkit.cli._options import FAILED, FINE, USAGE
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from toolkit.doctor import About, Report, Wire
 
-FINE, FAILED, USAGE = 0, 1, 2
 
 _STYLES: Final = {"worse": "bold red", "better": "green", "differs": "yellow", "new": "cyan"}
 

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from toolkit.cli._options import Address, AsJson, Store
+from toolkit.cli._options import FAILED, FINE, USAGE, Address, AsJson, Store
 from toolkit.errors import InvalidKeyError, SidecarUnavailableError, StateError, UnknownStoreError
 
 if TYPE_CHECKING:
     from toolkit.cli._upkeep import Plan, Planner, Shelf
 
-FINE, FAILED, USAGE = 0, 1, 2
 
 INSPECT_EPILOG: Final = (
     "Example: occ inspect stock-7 --store statestore. Exit code 0: a value, or a tombstone; 1: nothing is there, or it "

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from toolkit.cli import _log_views as views
-from toolkit.cli._ask import FAILED, FINE, Ask, asking
+from toolkit.cli._ask import Ask, asking
+from toolkit.cli._options import FAILED, FINE
 from toolkit.review.reading import InputError
 
 app = typer.Typer(
@@ -269,7 +270,8 @@ def demo(
     """
     Write a simulated log and say what it truly holds, to try the other commands on.
     """
-    from toolkit.cli._ask import USAGE, complain
+    from toolkit.cli._ask import complain
+    from toolkit.cli._options import USAGE
     from toolkit.review.simulate import Workload, write_logs
 
     load = Workload(operations=operations, writers=writers, keys=keys, seed=seed, rate=400.0, outside=0.01)

@@ -10,8 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
-USAGE: Final = 2
-FAILED: Final = 1
+from toolkit.cli._options import FAILED, USAGE
 
 EPILOG: Final = (
     "Example: occ run --resources components/redis.yaml -- python app.py. Exit code: the command's; 1: the sidecar "

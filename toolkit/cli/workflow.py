@@ -17,9 +17,8 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 
 from toolkit.cli import _checkpoints, _sagas
+from toolkit.cli._options import FAILED, USAGE
 
-FAILED: Final = 1
-USAGE: Final = 2
 # Any of these says that a sidecar is there.
 PLACES: Final = ("DAPR_GRPC_ENDPOINT", "DAPR_GRPC_PORT")
 

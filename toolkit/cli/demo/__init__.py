@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
-FAILED: Final = 1
+from toolkit.cli._options import FAILED
 
 EPILOG: Final = (
     "Example: occ demo --people 20. Exit code 0: the toolkit lost and doubled nothing; 1: it did, or something the demo "
