@@ -36,7 +36,7 @@ def wanted_with_extras() -> dict[str, set[str]]:
 
 
 def test_a_package_is_pinned_with_the_extras_others_ask_of_it() -> None:
-    """pip takes a pin without the extra for no pin, and ends when a newer release has come out since."""
+    """Pip takes a pin without the extra for no pin, and ends when a newer release has come out since."""
     pins = pinned()
     missing = {name: extras - pins[name] for name, extras in wanted_with_extras().items() if name in pins}
     assert {} == {name: extras for name, extras in missing.items() if extras}
