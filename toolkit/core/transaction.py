@@ -249,11 +249,18 @@ class TxRun(CheckedRun):
 
     def _give_up(self, reason: str) -> Steps[None]:
         now = yield from Now()
+        error = self.given_up(now)
+        yield from self.site.note("occ.gave_up", lambda: tx_gave_up_fields(self, reason, error, now))
+        raise error
+
+    def given_up(self, now: Instant) -> StateError:
+        """
+        The error for a caller whose time or attempts are used up.
+        """
         elapsed = now.mono - self.started
         keys = sorted({*self.buffer.reads, *self.buffer.writes})
-        error: Exception
         if self.losses:
-            error = AttemptsExhaustedError(
+            return AttemptsExhaustedError(
                 f"transaction {self.options.label}: lost {self.losses} conflicts in {self.attempt} attempts over "
                 f"{elapsed:.3g} s on {', '.join(map(repr, keys[:5]))}; nothing was written. Allow more with RetryPolicy, "
                 f"or read settings with tx.peek so that they do not conflict",
@@ -263,10 +270,7 @@ class TxRun(CheckedRun):
                 attempts=self.attempt,
                 elapsed=elapsed,
             )
-        else:
-            error = unavailable(self.site.store, keys[0] if keys else "", elapsed, self.last_reply)
-        yield from self.site.note("occ.gave_up", lambda: tx_gave_up_fields(self, reason, error, now))
-        raise error
+        return unavailable(self.site.store, keys[0] if keys else "", elapsed, self.last_reply)
 
     def note_committed(self, parts: tuple[Part, ...], *, noop: bool = False) -> Steps[None]:
         """
