@@ -70,6 +70,23 @@ class Port(MemoryStore):
         return reply
 
 
+class Hung(AsyncMemoryStore):
+    """A store for tasks whose calls can be held."""
+
+    read: Any = None
+    write: Any = None
+
+    async def get(self, key: str, *, strong: bool = True, timeout: float = 1.0) -> Row | Reply:
+        if self.read is not None:
+            await self.read.wait()
+        return await super().get(key, strong=strong, timeout=timeout)
+
+    async def put(self, write: Write, *, timeout: float = 1.0) -> Reply:
+        if self.write is not None:
+            await self.write.wait()
+        return await super().put(write, timeout=timeout)
+
+
 def interrupt() -> None:
     raise KeyboardInterrupt
 
@@ -138,20 +155,6 @@ def test_a_task_leaves_at_its_deadline_with_a_receipt(backend: str) -> None:
     """
     The same for tasks: one has joined the batch whose write hangs, another waits behind it; each is told in time.
     """
-
-    class Hung(AsyncMemoryStore):
-        read: Any = None
-        write: Any = None
-
-        async def get(self, key: str, *, strong: bool = True, timeout: float = 1.0) -> Row | Reply:
-            if self.read is not None:
-                await self.read.wait()
-            return await super().get(key, strong=strong, timeout=timeout)
-
-        async def put(self, write: Write, *, timeout: float = 1.0) -> Reply:
-            if self.write is not None:
-                await self.write.wait()
-            return await super().put(write, timeout=timeout)
 
     async def main() -> None:
         hung, errors = Hung(MemoryStore()), dict[str, Exception]()
