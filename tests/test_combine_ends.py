@@ -28,7 +28,7 @@ from toolkit.core.model import Reply, Row, Write
 from toolkit.testing.memory import AsyncMemoryStore, MemoryStore
 
 PATIENCE = 20.0
-SHORT = RetryPolicy(deadline=0.3)
+SHORT = RetryPolicy(deadline=1.5)
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 

@@ -135,7 +135,7 @@ class Turns:
     def _given_up(self) -> StateError:
         self.seat.gone = True
         run, moment = self.run, now()
-        error = run.given_up(moment)
+        error = run.given_up(moment, self.seat.keys)
         if listening():
             fields = tx_gave_up_fields(run, "deadline", error, moment)
             emit(Event("occ.gave_up", {"store": self.store.name, **fields}))

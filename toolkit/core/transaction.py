@@ -13,6 +13,7 @@ recorded result. Attempts of one transaction are never under way at once: the ne
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -253,12 +254,12 @@ class TxRun(CheckedRun):
         yield from self.site.note("occ.gave_up", lambda: tx_gave_up_fields(self, reason, error, now))
         raise error
 
-    def given_up(self, now: Instant) -> StateError:
+    def given_up(self, now: Instant, wanted: Collection[str] = ()) -> StateError:
         """
-        The error for a caller whose time or attempts are used up.
+        The error for a caller whose time or attempts are used up; names the keys it *wanted* where it has read none.
         """
         elapsed = now.mono - self.started
-        keys = sorted({*self.buffer.reads, *self.buffer.writes})
+        keys = sorted({*self.buffer.reads, *self.buffer.writes}) or sorted(wanted)
         if self.losses:
             return AttemptsExhaustedError(
                 f"transaction {self.options.label}: lost {self.losses} conflicts in {self.attempt} attempts over "
