@@ -327,7 +327,8 @@ class AsyncCombiner:
             await asyncio.sleep(0)
         finally:
             if queue.waiting:
-                self.call_soon(_wake, rest)
+                # One turn of the loop later than the read, which grpc sends from a task of its own.
+                self.call_soon(self.call_soon, _wake, rest)
             else:
                 _wake(rest)
 
