@@ -39,7 +39,7 @@ def apply(seen: Seen, jobs: Sequence[Job], now: float, rules: Rules) -> Batch:
         sealed=Sealed(None, seen.value) if alive else ABSENT,
         bare=alive and type(seen.value) is not dict,
         expires=seen.expires if alive else None,
-        version=seen.version(now),
+        version=seen.version(now) if any(job.etag is not None for job in jobs) else None,
         ops=seen.stamp.ops if seen.stamp is not None else (),
     )
     results: list[Result] = []

@@ -114,7 +114,7 @@ class Sealed:
 
     def __init__(self, data: bytes | None, spare: Any) -> None:
         self.data = data
-        # Without bytes the object itself is the value, and never leaves.
+        # Without bytes the object itself, as it was decoded, is the value, and never leaves.
         self._whole: Any = spare if data is None else None
         self._spare: Any = spare if data is not None else _NOTHING
 
@@ -123,7 +123,12 @@ class Sealed:
         if spare is not _NOTHING:
             self._spare = _NOTHING
             return spare
-        return plain(self._whole, key) if self.data is None else _decode(self.data)
+        if self.data is not None:
+            return _decode(self.data)
+        try:
+            return _decode(_encode(self._whole))
+        except RecursionError:
+            return plain(self._whole, key)  # says so by the key
 
     def peek(self) -> Any:
         """
