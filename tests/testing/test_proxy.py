@@ -177,7 +177,7 @@ def test_impossible_rates_are_refused(rates: Any) -> None:
 
 def test_unknown_faults_in_a_script_are_refused() -> None:
     """A typing mistake in a test must not let the call pass."""
-    with pytest.raises(ValueError, match="the proxy knows drop_request"):
+    with pytest.raises(ValueError, match=r"no fault is called \['drop'\]: there are drop_request"):
         FaultProxy(1).next("SaveState", "drop")  # type: ignore[arg-type]
 
 
