@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import sys
 import threading
 from collections import Counter
@@ -174,3 +175,18 @@ def test_killed_workers_apply_each_id_once(store_of: LiveStore, proxy: FaultProx
             assert crew.hear(worker)["counts"]["acked"] == 105
         proxy.heal()
         assert watcher.get(key) == {"n": 105}
+
+
+def test_a_worker_killed_around_a_write(store_of: LiveStore, proxy: FaultProxy) -> None:
+    """Killed just before its fourth write leaves, then just after one took effect: the next one finds what is left to do."""
+    key = fresh_key()
+    one = job(store_of, proxy, "ids", key=key, count=12, seed=1)
+    with StateStore(store_of.name, address=store_of.address) as watcher:
+        for point, done in (("single.write", 3), ("single.written", 7)):
+            with Crew([one], {"OCC_POINTS": f"{point}=kill:4"}) as crew:
+                crew.go()
+                assert crew.workers[0].wait(60) == -signal.SIGKILL
+            assert watcher.get(key) == {"n": done}
+        with Crew([one]) as crew:
+            assert crew.work().acked == 12
+        assert watcher.get(key) == {"n": 12}
