@@ -63,6 +63,7 @@ def plan(kind: str, profile: str = "in-memory", **changes: Any) -> dict[str, Any
         "op_ids": True,
         "dressed": 0.0,
         "ack_only": 0.0,
+        "bare": False,
     }
     return hard | changes
 
@@ -199,6 +200,11 @@ def really_delete(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(compose, "conditional", deleting)
 
 
+def disown_a_bare_value(patch: pytest.MonkeyPatch) -> None:
+    """Take a value without an id for another's, also where it is just what was sent."""
+    patch.setattr(settling, "_may_be_mine", lambda _sent, _seen: False)
+
+
 CALM = Network()
 REORDERED = Network(late=0.2, late_duplicate=0.3, drop_reply=0.2, late_after=(0.01, 2.0))
 SLOW_LOSS = Network(drop_request=0.5, late=0.4, late_after=(1.0, 9.0))
@@ -218,6 +224,7 @@ PLANTED: list[tuple[Callable[[pytest.MonkeyPatch], None], dict[str, Any]]] = [
     (compare_values, plan("register", network=Network(drop_request=0.3, drop_reply=0.2))),
     (empty_etag, plan("register", network=CALM)),
     (really_delete, plan("register", "redis", network=REORDERED)),
+    (disown_a_bare_value, plan("tokens", "redis", network=Network(drop_reply=0.3), op_ids=False, bare=True)),
 ]
 
 
