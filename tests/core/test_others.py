@@ -129,6 +129,33 @@ def test_a_plain_value_that_lost_a_race(profile: str, theirs: int) -> None:
     assert (result_of(writer), script.value()) == (theirs + 1, theirs + 1)
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_conflict_while_the_version_stands_proves_nothing(profile: str) -> None:
+    """
+    An outage worded as a conflict, then the resend arrives twice: its second copy is refused by its first.
+
+    Two conflicts were answered and the value moved: it is not taken for another's, nothing is counted twice.
+    """
+    script = Script(MemoryWorld(profile))
+    script.world.put(Write("k", b"5"))
+    refused = Reply("ABORTED", "possible etag mismatch. error from state store: failed to set key k")
+    sends = 0
+
+    def hook(_number: int, step: Step[Any]) -> Row | Reply | None:
+        nonlocal sends
+        if not isinstance(step, Put):
+            return None
+        sends += 1
+        if sends == 2:
+            script.ask(step)
+        return refused if sends <= 2 else None
+
+    script.befall = hook
+    result = result_of(script.run(make_site(profile), job("update", change=lambda value: value + 1)))
+    assert isinstance(result, OutcomeUnknownError)
+    assert script.value() == 6
+
+
 def test_another_value_one_write_later_is_a_miss() -> None:
     """Where ETags count, a lost answer and another value one write later prove that the own write did not land."""
     script = Script(MemoryWorld("redis"))

@@ -170,13 +170,14 @@ def settle(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
         if seen is None:
             continue
         yield from ghost.refused(verdict, rpc_timeout(sent.deadline, now))
-        # The version it was built on still stands: send the very same bytes again; at most one copy can win.
+        # The version it was built on still stands: send the very same bytes again; at most one copy can win. Whatever was
+        # answered so far, a conflict it was not: from here on no answer proves a miss.
+        refused = False
         now = (yield from Now()).mono
         reply = yield from Put(sent.write, rpc_timeout(sent.deadline, now))
         verdict = site.judge_reply(sent.call, reply, sent.write.key)
         if verdict is Verdict.COMMITTED and sent.call not in site.profile.lies:
             return Settled(Fate.LANDED, None, reply)
-        refused = refused and verdict is Verdict.CONFLICT
 
 
 def _fate(site: Site, sent: Sent, seen: Seen, *, refused: bool) -> Fate:
