@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from tests.faults.table import cells_of, table_of
 from toolkit.sidecar import Binaries, ServerUnavailable, Sidecar, SidecarNotFoundError, find
 from toolkit.testing.live import ALL, PROTECTED, LiveStores
 
@@ -136,3 +138,26 @@ def server_named() -> Iterator[Callable[[str], Any]]:
                 raise
 
         yield start
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """
+    Says something at the end of the run, where it is seen however many workers the tests run on.
+    """
+    return lambda text: record_property("tell", text)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """
+    Print what tests had to tell, and the table of faults when one of its tests ran.
+    """
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())]
+    told = [value for report in reports for name, value in report.user_properties if name == "tell"]
+    cells = sum((cells_of(report.user_properties) for report in reports), Counter())
+    if told or cells:
+        terminalreporter.section("told by tests")
+    for text in told:
+        terminalreporter.write_line(text)
+    for line in table_of(cells) if cells else ():
+        terminalreporter.write_line(line)

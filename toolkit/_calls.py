@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from toolkit._base import BaseStateStore
-from toolkit._checks import check_change, check_op_id, check_ttl, name_of
+from toolkit._checks import check_change, check_op_id, check_receipt, check_ttl, name_of
 from toolkit._queue import Ticket
 from toolkit.codec import coded, from_stored, to_stored
 from toolkit.core.jobs import NO_DEFAULT, Verb, check_value
@@ -186,7 +186,7 @@ class Calls(BaseStateStore):
 
     def _resolving(self, receipt: str) -> Steps[Outcome]:
         site = self._live()
-        if receipt.startswith(TX_RECEIPT):
+        if check_receipt(receipt).startswith(TX_RECEIPT):
             tx = TxReceipt.parse(receipt)
             return resolve_tx(site, tx, self._deadline(), may_write=Access.WRITE in self._allowed(tx.record))
         parsed = Receipt.parse(receipt)

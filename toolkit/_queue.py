@@ -109,21 +109,23 @@ class KeyQueue:
         return unknown_error(writer.flight.receipt)
 
 
-def salvage(queue: KeyQueue, writer: KeyWriter) -> Answers:
+def salvage(queue: KeyQueue, writer: KeyWriter, failure: Exception | None = None) -> Answers:
     """
     Answers when the interrupt struck inside the protocol itself: what was sent is unknown, the rest did not happen.
+
+    A ``failure`` of the protocol itself is told to everybody instead.
     """
     flight = writer.flight
     done = {id(job) for job, _ in writer.answers}
     answers = list(writer.answers)
     for ticket in queue.served:
         if id(ticket) not in done:
-            error = (
+            unclear = (
                 unknown_error(flight.receipt)
                 if flight
                 else unavailable(writer.site.store, queue.key, 0.0, None)
             )
-            answers.append((ticket, Failed(error)))
+            answers.append((ticket, Failed(failure or unclear)))
     return answers
 
 

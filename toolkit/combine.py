@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from toolkit._drive import CANCEL_GRACE, LATE, AsyncWorld, Drive, World, drive_async
+from toolkit._drive import CANCEL_GRACE, LATE, AsyncWorld, Drive, World, drive_async, marked
 from toolkit._queue import KeyQueue, Ticket, note_unknown, salvage
 from toolkit._resting import ForCaller, Hands, work_for
 from toolkit.core.jobs import Job
@@ -113,7 +113,7 @@ class Combiner:
                 self._hand_on(queue)
                 return
             writer = queue.start(self.site, lambda: self._take(queue))
-        run = Drive(writer.run(), self.world)
+        run = Drive(marked(writer.run(), "single"), self.world)
         try:
             answers = run.run()
         except BaseException:
@@ -226,7 +226,10 @@ class AsyncCombiner:
             work_for(queue.waiting[0].context)
             writer = queue.start(self.site, queue.take)
             try:
-                answers = await drive_async(writer.run(), self.world)
+                answers = await drive_async(marked(writer.run(), "single"), self.world)
+            except Exception as failure:  # noqa: BLE001  handed to the callers: the store goes on
+                queue.take()
+                answers = salvage(queue, writer, failure)
             except BaseException:
                 _wake(queue.answer(salvage(queue, writer)))
                 self.queues.pop(queue.key, None)

@@ -7,6 +7,7 @@ what to write and what each caller is to be told if that write commits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -94,7 +95,8 @@ def _with_op(working: Working, job: Job, op: OpId, now: float, rules: Rules) -> 
             f"carry; the next place is free in {max(oldest, 1):.0f} s. Spread the ids over several keys, lower "
             f"op_window, or use store.transact(..., op_id=...), which keeps them in records of their own"
         )
-    ops = (*kept, Applied(op.hash, int(now), op.tag))
+    # Rounded up: an id is kept for the whole window.
+    ops = (*kept, Applied(op.hash, math.ceil(now), op.tag))
     return Working(
         working.sealed, working.bare, working.expires, working.version, ops, working.fresh + 1, dirty=True
     )
