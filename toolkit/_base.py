@@ -31,7 +31,7 @@ from toolkit.errors import (
 from toolkit.log import emit, listening, validate_environment
 from toolkit.ports import Component
 from toolkit.stores import Profile, find
-from toolkit.stores.saved import load
+from toolkit.stores.saved import profile_from
 
 if TYPE_CHECKING:
     from toolkit.dapr.address import TokenSource
@@ -205,7 +205,7 @@ class BaseStateStore:
         if isinstance(choice, Profile):
             return choice
         if isinstance(choice, str):
-            return _profile_from(choice)
+            return profile_from(choice)
         if not component.type:
             raise UnsafeStoreError(
                 f"the sidecar does not tell what {self.name!r} is (its metadata API is off); "
@@ -257,8 +257,14 @@ class BaseStateStore:
         """
         What every ``tx`` call checks first.
         """
-        self._vet(key, self._live())
-        self._require(key, right, call)
+        site = self._site
+        # Asked many times in one body: whether this is the right loop and process was asked when it began.
+        if site is None or self._forks != _forks.count or getattr(inside, "where", None) is not None:
+            site = self._live()
+        if type(key) is not str or key not in self._vetted:
+            self._vet(key, site)
+        if self.access is not Access.ALL:
+            self._require(key, right, call)
 
     def _vet(self, key: str, site: Site) -> None:
         """
@@ -337,13 +343,3 @@ class BaseStateStore:
                 f"Reading works; for unprotected writes open it with last_write=True",
                 reasons=profile.reasons,
             )
-
-
-def _profile_from(choice: str) -> Profile:
-    """
-    A profile by file (what ``occ doctor --save`` wrote) or by short name: ``redis``, ``postgresql/v2``.
-    """
-    if choice.endswith(".json"):
-        return load(choice)
-    kind, _, version = choice.removeprefix("state.").partition("/")
-    return find(f"state.{kind}", version or "v1")

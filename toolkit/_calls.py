@@ -59,7 +59,7 @@ class Calls(BaseStateStore):
     ) -> Ticket:
         site = self._live()
         self._writing(verb)
-        if key not in self._vetted or type(key) is not str:
+        if type(key) is not str or key not in self._vetted:
             self._vet(key, site)
         if self.access is not Access.ALL:
             self._require(key, right, verb)

@@ -6,6 +6,8 @@ then all that wait go out as one ``GetBulkState``, the oldest of them leading, t
 that several wait for is asked for once: the read starts after all of them asked, so it is as fresh for each. Nobody
 waits for a timer, and a lone key goes as a plain call.
 
+A transaction that reads a few keys at once takes part with all of them; what the shared read is not sure of it is told so.
+
 A bulk read is only taken at its word where it is sure. A key it does not return, or returns an error for, is read by
 itself, and so is every key of a bulk read that failed. It has no consistency option, so it is used only where the
 store's reads are strong without one. Writes are not gathered: see ADR 16.
@@ -16,7 +18,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from toolkit.core.model import Reply, Row
@@ -28,9 +30,12 @@ FREE: Final = 8
 # Keys in one bulk read, and bulk reads under way.
 MOST_KEYS: Final = 64
 MOST_BULKS: Final = 2
+# Keys that somebody may read at once and still share the call.
+MOST_SHARED: Final = 16
 # Seconds without bulk reads after one of them failed.
 SORE: Final = 1.0
 OVERDUE: Final = Reply("DEADLINE_EXCEEDED", "the time was up while the read waited for others")
+UNSURE: Final = Reply("UNAVAILABLE", "a read shared with others did not answer for this key")
 
 
 def pays(profile: Profile) -> bool:
@@ -49,16 +54,16 @@ class Read:
     A read that waits for others.
 
     Attributes:
-        row: What a bulk read returned; ``None`` where the key is to be read by itself.
+        rows: What a bulk read returned; a key that is not there is to be read by itself.
         done: It was answered, or its caller is gone.
         event: Set when there is an answer, or the lead.
     """
 
-    __slots__ = ("done", "event", "key", "lead", "row", "strong", "until")
+    __slots__ = ("done", "event", "keys", "lead", "rows", "strong", "until")
 
-    def __init__(self, key: str, until: float, event: Any, *, strong: bool) -> None:
-        self.key, self.until, self.event, self.strong = key, until, event, strong
-        self.row: Row | None = None
+    def __init__(self, keys: Sequence[str], until: float, event: Any, *, strong: bool) -> None:
+        self.keys, self.until, self.event, self.strong = keys, until, event, strong
+        self.rows: Mapping[str, Row] = {}
         self.lead = self.done = False
 
 
@@ -104,11 +109,11 @@ class Gathering:
         """
         The leader and all that wait, up to so many keys.
         """
-        batch, keys = [leader], {leader.key}
-        while self.waiting and len(keys) < MOST_KEYS:
+        batch, keys = [leader], set(leader.keys)
+        while self.waiting and len(keys.union(self.waiting[0].keys)) <= MOST_KEYS:
             one = self.waiting.popleft()
             batch.append(one)
-            keys.add(one.key)
+            keys.update(one.keys)
         self.leader = None
         self._appoint()
         return batch
@@ -126,7 +131,7 @@ class Gathering:
         if not lone and all(isinstance(row, Reply) for row in rows):
             self.sore_until = time.monotonic() + SORE
         for one in batch:
-            one.row, one.done = sure.get(one.key), True
+            one.rows, one.done = sure, True
             one.event.set()
 
     def leave(self, one: Read, batch: Sequence[Read]) -> None:
@@ -147,7 +152,14 @@ class Gathering:
 
 
 def keys_of(batch: Sequence[Read]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(one.key for one in batch))
+    return tuple(dict.fromkeys(key for one in batch for key in one.keys))
+
+
+def _told(mine: Read) -> tuple[Row | Reply, ...]:
+    """
+    What somebody who reads several keys learns from a shared read.
+    """
+    return tuple([mine.rows.get(key, UNSURE) for key in mine.keys])
 
 
 class Coalescer:
@@ -158,29 +170,51 @@ class Coalescer:
     def __init__(self, port: StatePort) -> None:
         self.port, self.gathering, self.lock = port, Gathering(), threading.Lock()
         self.connect, self.close = port.connect, port.close
-        self.get_all, self.get_bulk = port.get_all, port.get_bulk
+        self.get_all = port.get_all
         self.put, self.put_all, self.multi = port.put, port.put_all, port.multi
 
     def get(self, key: str, *, strong: bool, timeout: float) -> Row | Reply:
         until = time.monotonic() + timeout
-        with self.lock:
-            if self.gathering.enter():
-                mine = None
-            else:
-                mine = Read(key, until, threading.Event(), strong=strong)
-                self.gathering.waiting.append(mine)
+        mine = self._enter((key,), until, strong=strong)
         if mine is None:
             try:
                 return self.port.get(key, strong=strong, timeout=timeout)
             finally:
-                with self.lock:
-                    self.gathering.land()
-        row, left = self._together(mine), until - time.monotonic()
+                self._land()
+        self._together(mine)
+        row, left = mine.rows.get(key), until - time.monotonic()
         if row is not None:
             return row
         return self.port.get(key, strong=strong, timeout=left) if left > 0 else OVERDUE
 
-    def _together(self, mine: Read) -> Row | None:
+    def get_bulk(self, keys: Sequence[str], *, timeout: float) -> tuple[Row | Reply, ...]:
+        """
+        Several keys of one caller; what a shared read is not sure of comes as a failure.
+        """
+        if len(keys) > MOST_SHARED:
+            return self.port.get_bulk(keys, timeout=timeout)
+        mine = self._enter(keys, time.monotonic() + timeout, strong=True)
+        if mine is None:
+            try:
+                return self.port.get_bulk(keys, timeout=timeout)
+            finally:
+                self._land()
+        self._together(mine)
+        return _told(mine)
+
+    def _enter(self, keys: Sequence[str], until: float, *, strong: bool) -> Read | None:
+        with self.lock:
+            if self.gathering.enter():
+                return None
+            mine = Read(keys, until, threading.Event(), strong=strong)
+            self.gathering.waiting.append(mine)
+            return mine
+
+    def _land(self) -> None:
+        with self.lock:
+            self.gathering.land()
+
+    def _together(self, mine: Read) -> None:
         batch: list[Read] = []
         try:
             mine.event.wait(max(mine.until - time.monotonic(), 0.0))
@@ -189,7 +223,6 @@ class Coalescer:
         finally:
             with self.lock:
                 self.gathering.leave(mine, batch)
-        return mine.row
 
     def _lead(self, mine: Read, batch: list[Read]) -> None:
         with self.lock:
@@ -215,7 +248,7 @@ class AsyncCoalescer:
     def __init__(self, port: AsyncStatePort, make_event: Callable[[], Any]) -> None:
         self.port, self.gathering, self.make_event = port, Gathering(), make_event
         self.connect, self.close = port.connect, port.close
-        self.get_all, self.get_bulk = port.get_all, port.get_bulk
+        self.get_all = port.get_all
         self.put, self.put_all, self.multi = port.put, port.put_all, port.multi
 
     async def get(self, key: str, *, strong: bool, timeout: float) -> Row | Reply:
@@ -224,17 +257,30 @@ class AsyncCoalescer:
                 return await self.port.get(key, strong=strong, timeout=timeout)
             finally:
                 self.gathering.land()
-        until = time.monotonic() + timeout
-        mine = Read(key, until, self.make_event(), strong=strong)
-        self.gathering.waiting.append(mine)
-        row, left = await self._together(mine), until - time.monotonic()
+        mine = await self._together((key,), timeout, strong=strong)
+        row, left = mine.rows.get(key), mine.until - time.monotonic()
         if row is not None:
             return row
         return await self.port.get(key, strong=strong, timeout=left) if left > 0 else OVERDUE
 
-    async def _together(self, mine: Read) -> Row | None:
+    async def get_bulk(self, keys: Sequence[str], *, timeout: float) -> tuple[Row | Reply, ...]:
+        """
+        See ``Coalescer.get_bulk``.
+        """
+        if len(keys) > MOST_SHARED:
+            return await self.port.get_bulk(keys, timeout=timeout)
+        if self.gathering.enter():
+            try:
+                return await self.port.get_bulk(keys, timeout=timeout)
+            finally:
+                self.gathering.land()
+        return _told(await self._together(keys, timeout, strong=True))
+
+    async def _together(self, keys: Sequence[str], timeout: float, *, strong: bool) -> Read:
         import anyio  # slow to import; the sync colour does without
 
+        mine = Read(keys, time.monotonic() + timeout, self.make_event(), strong=strong)
+        self.gathering.waiting.append(mine)
         batch: list[Read] = []
         try:
             with anyio.move_on_after(mine.until - time.monotonic()):
@@ -243,7 +289,7 @@ class AsyncCoalescer:
                 await self._lead(mine, batch)
         finally:
             self.gathering.leave(mine, batch)
-        return mine.row
+        return mine
 
     async def _lead(self, mine: Read, batch: list[Read]) -> None:
         batch += self.gathering.board(mine)

@@ -24,6 +24,8 @@ R = TypeVar("R")
 CANCEL_GRACE: Final = 1.0
 # Seconds past a caller's deadline in which those who work for it may still bring the verdict.
 LATE: Final = 0.25
+# Seconds between two looks at a call that is about to be sent, past the deadline of its caller.
+LOOK: Final = 0.05
 
 
 def now() -> Instant:
@@ -129,18 +131,36 @@ class Drive:
         self.step: Step[Any] | None = None
         self.ended = False
 
-    def run(self, answer: Any = None) -> Any:
+    def run(self, answer: Any = None, until: Callable[[Step[Any]], bool] | None = None) -> Any:
         """
-        Drive to the end; an exception out of a step (an interrupt) leaves the generator where it was.
+        Drive to the end, or to a step before which *until* says to stop; an exception out of a step (an interrupt) leaves
+        the generator where it was.
         """
         send, perform = self.steps.send, self.world.perform
         try:
             while True:
-                self.step = send(answer)
-                answer = perform(self.step)
+                step = self.step = send(answer)
+                if until is not None and until(step):
+                    return None
+                answer = perform(step)
         except StopIteration as stop:
             self.ended = True
             return stop.value
+
+    def go_on(self, until: Callable[[Step[Any]], bool] | None = None) -> Any:
+        """
+        Begin, or go on with the step before which another thread stopped.
+        """
+        return self.run(None if self.step is None else self.world.perform(self.step), until)
+
+    @property
+    def suspended(self) -> bool:
+        """
+        Whether an interrupt struck outside of the protocol, which can go on.
+        """
+        import inspect  # slow to import, and hardly ever needed
+
+        return not self.ended and inspect.getgeneratorstate(self.steps) == inspect.GEN_SUSPENDED
 
     def resume(self) -> Any:
         """

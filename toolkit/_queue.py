@@ -5,15 +5,19 @@ The queue of a key: the calls that wait for it, those that are being served, and
 from __future__ import annotations
 
 import copy
+import itertools
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context
 from typing import Any
 
+from toolkit._drive import Drive
 from toolkit.core.events import Event
 from toolkit.core.jobs import Failed, Job, Result
 from toolkit.core.judge import unknown_error
-from toolkit.core.site import Site, unavailable
+from toolkit.core.site import Site, exhausted, unavailable
+from toolkit.core.steps import Step
 from toolkit.core.update import Answers, KeyWriter
 from toolkit.errors import StateError
 
@@ -41,6 +45,14 @@ class Ticket(Job, eq=False):
         """
         self.deadline = 0.0
 
+    def tell(self, result: Result) -> None:
+        """
+        Give the caller its answer.
+        """
+        self.result = result
+        if self.event is not None:
+            self.event.set()
+
     def answer(self) -> Any:
         """
         Return the caller's value, or raise its error.
@@ -56,18 +68,22 @@ class Ticket(Job, eq=False):
 class KeyQueue:
     """
     The calls that wait for one key, and the run under way.
+
+    Attributes:
+        run: What the thread that leads drives; none in the async colour.
     """
 
-    __slots__ = ("key", "served", "waiting", "writer")
+    __slots__ = ("key", "run", "served", "waiting", "writer")
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.waiting: deque[Ticket] = deque()
         self.served: list[Ticket] = []
         self.writer: KeyWriter | None = None
+        self.run: Drive | None = None
 
     def start(self, site: Site, take: Callable[[], Sequence[Job]]) -> KeyWriter:
-        self.writer = KeyWriter(site, self.key, self.waiting[0].deadline, take)
+        self.writer = KeyWriter(site, self.key, self.waiting[0].deadline, take, _tell)
         return self.writer
 
     def take(self) -> Sequence[Job]:
@@ -95,8 +111,77 @@ class KeyQueue:
                 if id(result.error) in errors and isinstance(result.error, StateError):
                     job.result = Failed(copy.copy(result.error))
                 errors.add(id(result.error))
-        served, self.served, self.writer = self.served, [], None
+        served, self.served, self.writer, self.run = self.served, [], None, None
         return served
+
+    def unanswered(self) -> Iterator[Ticket]:
+        """
+        All whose callers are still there, in order of arrival.
+        """
+        present = itertools.chain(self.served, self.waiting)
+        return (ticket for ticket in present if ticket.result is None and ticket.deadline)
+
+    def leave(self, site: Site, ticket: Ticket) -> Exception | None:
+        """
+        The error with which a caller leaves at its deadline; ``None`` while its call is just being made into a write.
+        """
+        error: Exception | None = None
+        if not ticket.taken:
+            self.waiting.remove(ticket)
+            return unavailable(site.store, self.key, site.policy.deadline, None)
+        if self.writer is not None:
+            error = self.receipt_error(ticket)
+            if error is None and not self.writer.making:
+                error = self._too_late(site, ticket)
+        if error is not None:
+            ticket.withdraw()
+        return error
+
+    def salvage(self, failure: Exception | None = None) -> Answers:
+        """
+        Answers when the protocol itself was interrupted: what was sent is unknown, the others wait again.
+
+        A ``failure`` of the protocol itself is told to everybody instead.
+        """
+        writer, self.run = self.writer, None
+        if writer is None:
+            return []
+        answers, told = list(writer.answers), {id(job) for job, _ in writer.answers}
+        for ticket in reversed([one for one in self.served if id(one) not in told]):
+            if failure is not None:
+                answers.append((ticket, Failed(failure)))
+            elif writer.flight is not None:
+                answers.append((ticket, Failed(unknown_error(writer.flight.receipt))))
+            elif ticket.deadline:
+                ticket.taken = False
+                self.served.remove(ticket)
+                self.waiting.appendleft(ticket)
+        return answers
+
+    def over(self, ticket: Ticket) -> Callable[[Step[Any]], bool]:
+        """
+        What says of a step whether it may take longer than the caller who leads may wait, while others may.
+        """
+        writer, mine = self.writer, ticket.deadline
+        assert writer is not None
+
+        def over(step: Step[Any]) -> bool:
+            if writer.deadline <= mine:
+                return False
+            takes = getattr(step, "timeout", 0.0) or getattr(step, "seconds", 0.0)
+            return ticket.result is not None or (takes > 0.0 and time.monotonic() + takes > mine)
+
+        return over
+
+    def _too_late(self, site: Site, ticket: Ticket) -> Exception:
+        """
+        The error for a call of which nothing is under way.
+        """
+        elapsed = site.policy.deadline
+        if ticket.conflicts:
+            return exhausted(self.key, ticket.conflicts, ticket.attempts, elapsed)
+        last = None if self.writer is None else self.writer.last_reply
+        return unavailable(site.store, self.key, elapsed, last)
 
     def receipt_error(self, ticket: Ticket) -> Exception | None:
         """
@@ -109,24 +194,9 @@ class KeyQueue:
         return unknown_error(writer.flight.receipt)
 
 
-def salvage(queue: KeyQueue, writer: KeyWriter, failure: Exception | None = None) -> Answers:
-    """
-    Answers when the interrupt struck inside the protocol itself: what was sent is unknown, the rest did not happen.
-
-    A ``failure`` of the protocol itself is told to everybody instead.
-    """
-    flight = writer.flight
-    done = {id(job) for job, _ in writer.answers}
-    answers = list(writer.answers)
-    for ticket in queue.served:
-        if id(ticket) not in done:
-            unclear = (
-                unknown_error(flight.receipt)
-                if flight
-                else unavailable(writer.site.store, queue.key, 0.0, None)
-            )
-            answers.append((ticket, Failed(failure or unclear)))
-    return answers
+def _tell(job: Job, result: Result) -> None:
+    assert isinstance(job, Ticket)
+    job.tell(result)
 
 
 def note_unknown(site: Site, queue: KeyQueue, ticket: Ticket, hook: Callable[[Event], None]) -> None:

@@ -10,21 +10,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from toolkit._drive import CANCEL_GRACE, LATE, World, drive, marked, now
+from toolkit._drive import CANCEL_GRACE, LATE, LOOK, World, drive, marked, now
 from toolkit._merge import TURN_TIME, Batch, Line, Place, Seat
+from toolkit.core.events import Event
 from toolkit.core.model import Access
+from toolkit.core.notes import tx_gave_up_fields
 from toolkit.core.share import Alone
 from toolkit.core.transaction import Finished, TxRun, unknown_error
 from toolkit.errors import StateError
-from toolkit.log import emit
+from toolkit.log import emit, listening
 
 if TYPE_CHECKING:
     from toolkit._base import BaseStateStore
-
-# Seconds between two looks at a commit that is about to be sent, past the deadline of one it carries.
-LOOK: Final = 0.05
 
 
 class Turns:
@@ -119,17 +118,28 @@ class Turns:
 
     def _late(self) -> StateError | None:
         """
-        The error of a caller whose deadline has passed while its commit is under way.
+        The error of a caller whose deadline has passed while its commit is under way, or while its turn has not come.
         """
         seat = self.seat
         if seat.batch is None or seat.share is None:
             return None
-        receipt = seat.batch.merged.receipt(seat.share, now())
         plan = seat.batch.merged.plan
+        if plan is None and not seat.share.ended:
+            return self._given_up()
+        receipt = seat.batch.merged.receipt(seat.share, now())
         if receipt is None or plan is None:
             return None
         seat.gone = True
         return unknown_error(self.run.options.label, receipt, plan.parts)
+
+    def _given_up(self) -> StateError:
+        self.seat.gone = True
+        run, moment = self.run, now()
+        error = run.given_up(moment, self.seat.keys)
+        if listening():
+            fields = tx_gave_up_fields(run, "deadline", error, moment)
+            emit(Event("occ.gave_up", {"store": self.store.name, **fields}))
+        return error
 
     def _tell(self) -> None:
         """

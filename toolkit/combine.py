@@ -2,8 +2,12 @@
 One read and one write for every update that waits for the same key in this process.
 
 A FIFO per key. Whoever finds the key idle leads: it reads, takes all jobs that wait by then, writes once, answers
-everyone. Sync: the first caller leads in its own thread; when it is done the next waiting caller leads. Async: a task
-of the store's task group leads, so that no caller's cancellation can cut a write. Idle keys cost nothing.
+everyone. Sync: the first caller leads in its own thread; when it is done the next waiting caller leads, and one whose
+deadline is near lets the caller drive on who may wait longest. Async: a task of the store's task group leads, so that no
+caller's cancellation can cut a write. Idle keys cost nothing.
+
+A batch goes on until the latest deadline in it. Nobody waits past his own: who must leave while a write is under way for
+him gets its receipt.
 """
 
 from __future__ import annotations
@@ -14,12 +18,15 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from toolkit._drive import CANCEL_GRACE, LATE, AsyncWorld, Drive, World, drive_async, marked
-from toolkit._queue import KeyQueue, Ticket, note_unknown, salvage
+import anyio
+
+from toolkit._drive import CANCEL_GRACE, LATE, LOOK, AsyncWorld, Drive, World, drive_async, marked
+from toolkit._queue import KeyQueue, Ticket, note_unknown
 from toolkit._resting import ForCaller, Hands, work_for
-from toolkit.core.jobs import Job
+from toolkit.core.jobs import Failed, Job
 from toolkit.core.site import Site, unavailable
-from toolkit.core.update import Answers, KeyWriter
+from toolkit.core.update import Answers
+from toolkit.errors import StateError
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -46,59 +53,63 @@ class Combiner:
         """
         with self.lock:
             queue = self.queues.get(ticket.key)
-            leads = queue is None
+            ticket.lead = queue is None
             if queue is None:
                 queue = self.queues[ticket.key] = KeyQueue(ticket.key)
             else:
                 ticket.event = threading.Event()
             queue.waiting.append(ticket)
-        if leads or self._wait(queue, ticket):
-            self._lead(queue)
+        while ticket.result is None:
+            if ticket.lead:
+                self._lead(queue, ticket)
+            else:
+                self._wait(queue, ticket)
         return ticket.answer()
 
-    def _wait(self, queue: KeyQueue, ticket: Ticket) -> bool:
+    def _wait(self, queue: KeyQueue, ticket: Ticket) -> None:
         """
-        Wait for the answer or for the lead; says whether to lead.
+        Wait for the answer or for the lead, but not past the deadline.
         """
         try:
-            ticket.event.wait(max(ticket.deadline - time.monotonic(), 0.0) + LATE)
-            if ticket.result is None and not ticket.lead:
+            if not ticket.event.wait(max(ticket.deadline - time.monotonic(), 0.0) + LATE):
                 self._leave(queue, ticket)
+        except StateError:
+            raise
         except BaseException:
             self._interrupted(queue, ticket)
             raise
-        return ticket.lead and ticket.result is None
 
     def _leave(self, queue: KeyQueue, ticket: Ticket) -> None:
         """
         The deadline has passed without an answer.
         """
-        with self.lock:
-            if ticket.lead or ticket.result is not None:
-                return
-            if not ticket.taken:
-                queue.waiting.remove(ticket)
-                raise unavailable(self.site.store, ticket.key, self.site.policy.deadline, None)
-            error = queue.receipt_error(ticket)
-        if error is not None:
-            raise error
-        ticket.event.wait()  # between two attempts: the leader drops late jobs before the next one
+        while True:
+            with self.lock:
+                if ticket.lead or ticket.result is not None:
+                    return
+                error = queue.leave(self.site, ticket)
+            if error is not None:
+                raise error
+            ticket.event.wait(LOOK)
 
-    def _interrupted(self, queue: KeyQueue, ticket: Ticket) -> None:
+    def _interrupted(self, queue: KeyQueue, ticket: Ticket, run: Drive | None = None) -> None:
         """
-        KeyboardInterrupt and the like in a waiting caller: leave if nothing was sent, else give the write a moment.
+        KeyboardInterrupt and the like in a caller, who may be driving a run: leave if nothing was sent, else give the
+        write a moment.
         """
         with self.lock:
+            if ticket.lead or run is not None:
+                ticket.lead, ticket.event = False, threading.Event()
+                self.background(
+                    lambda: self._lead(queue, None) if run is None else self._take_over(queue, run)
+                )
             if ticket.result is not None:
-                return
-            if ticket.lead:
-                self.background(lambda: self._lead(queue))
                 return
             if not ticket.taken:
                 if ticket in queue.waiting:
                     queue.waiting.remove(ticket)
                 return
-        ticket.withdraw()
+            ticket.withdraw()
         ticket.event.wait(CANCEL_GRACE)
         if ticket.result is None:
             note_unknown(self.site, queue, ticket, self.world.hook)
@@ -107,28 +118,62 @@ class Combiner:
         with self.lock:
             return queue.take()
 
-    def _lead(self, queue: KeyQueue) -> None:
+    def _lead(self, queue: KeyQueue, ticket: Ticket | None) -> None:
+        """
+        Serve those that wait, or go on where another thread stopped; the background does it for no ticket of its own.
+        """
         with self.lock:
-            if not queue.waiting:
-                self._hand_on(queue)
-                return
-            writer = queue.start(self.site, lambda: self._take(queue))
-        run = Drive(marked(writer.run(), "single"), self.world)
+            if ticket is not None:
+                ticket.lead = False
+                if ticket.event is not None:
+                    ticket.event.clear()
+            run = queue.run
+            if run is None:
+                if not queue.waiting:
+                    self._hand_on(queue)
+                    return
+                writer = queue.start(self.site, lambda: self._take(queue))
+                run = queue.run = Drive(marked(writer.run(), "single"), self.world)
         try:
-            answers = run.run()
+            answers = run.go_on(None if ticket is None else queue.over(ticket))
         except BaseException:
-            self.background(lambda: self._take_over(queue, writer, run))
+            if ticket is None:
+                self._deliver(queue, self._salvage(queue))
+            else:
+                self._interrupted(queue, ticket, run)
             raise
-        self._deliver(queue, answers)
+        if run.ended:
+            self._deliver(queue, answers)
+        elif ticket is not None:
+            self._pass_on(queue, ticket)
 
-    def _take_over(self, queue: KeyQueue, writer: KeyWriter, run: Drive) -> None:
+    def _pass_on(self, queue: KeyQueue, ticket: Ticket) -> None:
+        """
+        Let the caller drive on who may wait longest, and wait oneself; the background where nobody may wait longer.
+        """
+        with self.lock:
+            ticket.event = threading.Event()
+            heir = max(queue.unanswered(), key=_deadline, default=ticket)
+            if heir.deadline > ticket.deadline:
+                heir.lead = True
+                heir.event.set()
+            else:
+                self.background(lambda: self._lead(queue, None))
+
+    def _take_over(self, queue: KeyQueue, run: Drive) -> None:
         """
         Finish, in the background thread, a run whose leader was interrupted.
         """
-        if not _is_suspended(run):
-            self._deliver(queue, salvage(queue, writer))
-            return
-        self._deliver(queue, run.resume())
+        try:
+            answers = run.resume() if run.suspended else self._salvage(queue)
+        except BaseException:
+            self._deliver(queue, self._salvage(queue))
+            raise
+        self._deliver(queue, answers)
+
+    def _salvage(self, queue: KeyQueue) -> Answers:
+        with self.lock:
+            return queue.salvage()
 
     def _deliver(self, queue: KeyQueue, answers: Answers) -> None:
         with self.lock:
@@ -157,10 +202,8 @@ class Combiner:
             self.idle.wait_for(lambda: not self.queues, timeout)
 
 
-def _is_suspended(run: Drive) -> bool:
-    import inspect  # slow to import, and hardly ever needed
-
-    return not run.ended and inspect.getgeneratorstate(run.steps) == inspect.GEN_SUSPENDED
+def _deadline(ticket: Ticket) -> float:
+    return ticket.deadline
 
 
 class AsyncCombiner:
@@ -174,6 +217,9 @@ class AsyncCombiner:
         self.site = site
         self.world, self.hook = AsyncWorld(world.port, ForCaller(world.hook)), world.hook
         self.hands: Hands[KeyQueue] = Hands(group, make_event, self._lead)
+        self.group, self.stopped = group, False
+        # Of the task that lets late callers go, while there is one.
+        self.watch: anyio.CancelScope | None = None
         # On asyncio, where tasks run in the order in which they were woken.
         self.call_soon: Callable[..., Any] | None = getattr(make_event, "call_soon", None)
         self.make_bell: Callable[[], Any] = getattr(make_event, "bell", make_event)
@@ -193,6 +239,9 @@ class AsyncCombiner:
             self.hands.give(queue)
         else:
             queue.waiting.append(ticket)
+        if self.watch is None:
+            self.watch = anyio.CancelScope(shield=True)
+            self.group.start_soon(self._watch, self.watch)
         try:
             await ticket.event.wait()
         except BaseException:
@@ -209,8 +258,6 @@ class AsyncCombiner:
         if not ticket.taken:
             queue.waiting.remove(ticket)
             return
-        import anyio
-
         ticket.withdraw()
         ticket.event = self.make_bell()  # the one that was cancelled rings no more
         with anyio.move_on_after(CANCEL_GRACE, shield=True):
@@ -224,18 +271,46 @@ class AsyncCombiner:
         """
         while queue.waiting:
             work_for(queue.waiting[0].context)
-            writer = queue.start(self.site, queue.take)
+            steps = marked(queue.start(self.site, queue.take).run(), "single")
             try:
-                answers = await drive_async(marked(writer.run(), "single"), self.world)
+                answers = await drive_async(steps, self.world)
             except Exception as failure:  # noqa: BLE001  handed to the callers: the store goes on
                 queue.take()
-                answers = salvage(queue, writer, failure)
+                answers = queue.salvage(failure)
             except BaseException:
-                _wake(queue.answer(salvage(queue, writer)))
-                self.queues.pop(queue.key, None)
+                answers = queue.salvage()
+                error = unavailable(self.site.store, queue.key, 0.0, None)
+                left = list(queue.waiting)
+                _wake(queue.answer([*answers, *((ticket, Failed(error)) for ticket in left)]))
+                _wake(left)
+                self._forget(queue)
                 raise
             await self._deliver(queue, queue.answer(answers))
+        self._forget(queue)
+
+    def _forget(self, queue: KeyQueue) -> None:
         self.queues.pop(queue.key, None)
+        if self.stopped and not self.queues and self.watch is not None:
+            self.watch.cancel()
+
+    async def _watch(self, scope: anyio.CancelScope) -> None:
+        """
+        Let callers go at their deadlines: one task for all of them, asleep until the first deadline there is.
+        """
+        with scope:
+            while self.queues:
+                first = [next(queue.unanswered(), None) for queue in self.queues.values()]
+                until = min([ticket.deadline for ticket in first if ticket is not None], default=0.0)
+                await anyio.sleep(max(until + LATE - time.monotonic(), LOOK))
+                self._let_go(time.monotonic() - LATE)
+        self.watch = None
+
+    def _let_go(self, before: float) -> None:
+        for queue in self.queues.values():
+            for ticket in [one for one in queue.unanswered() if one.deadline <= before]:
+                error = queue.leave(self.site, ticket)
+                if error is not None:
+                    ticket.tell(Failed(error))
 
     async def _deliver(self, queue: KeyQueue, tickets: list[Ticket]) -> None:
         """
@@ -255,15 +330,19 @@ class AsyncCombiner:
             await asyncio.sleep(0)
         finally:
             if queue.waiting:
-                self.call_soon(_wake, rest)
+                # One turn of the loop later than the read, which grpc sends from a task of its own.
+                self.call_soon(self.call_soon, _wake, rest)
             else:
                 _wake(rest)
 
     def stop(self) -> None:
         """
-        Send the resting leaders home; those at work end with their key.
+        Send the resting leaders home; those at work end with their key, and so does the one that watches deadlines.
         """
+        self.stopped = True
         self.hands.stop()
+        if not self.queues and self.watch is not None:
+            self.watch.cancel()
 
 
 def _wake(tickets: Sequence[Ticket]) -> None:

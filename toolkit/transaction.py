@@ -25,6 +25,9 @@ R = TypeVar("R")
 
 ISOLATIONS: Final = ("serializable", "read_committed")
 RESERVED: Final = ("op_id", "isolation", "retry", "record_errors")
+# The code of bodies that were found fit to be run again.
+_FIT: Final[set[CodeType]] = set()
+_MOST_FIT: Final = 1024
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -202,6 +205,10 @@ def check_body(fn: Any) -> None:
     """
     if not callable(fn):
         raise TypeError(f"the body must be a function of tx, not {fn!r}")
+    # Asked for each call: looking costs more than the rest of the checks, and a function's code never changes its nature.
+    code = fn.__code__ if isinstance(fn, FunctionType) and not fn.__dict__ else None
+    if code is not None and code in _FIT:
+        return
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise TypeError(f"{name_of(fn)} is a generator: a body must return, so that it can be run again")
     taken = [name for name in RESERVED if name in _parameters(fn)]
@@ -209,14 +216,13 @@ def check_body(fn: Any) -> None:
         raise TypeError(
             f"{name_of(fn)} has a parameter {taken[0]!r}, which transact takes for its own; rename it"
         )
+    if code is not None:
+        if len(_FIT) >= _MOST_FIT:
+            _FIT.clear()
+        _FIT.add(code)
 
 
 def _parameters(fn: Any) -> Collection[str]:
-    code = getattr(fn, "__code__", None)
-    if isinstance(fn, FunctionType) and isinstance(code, CodeType) and not fn.__dict__:
-        # Asked for each call: what `inspect` does for a plain function costs as much as the rest of the checks.
-        rest = bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
-        return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + rest]
     try:
         return inspect.signature(fn).parameters
     except (TypeError, ValueError):

@@ -48,7 +48,9 @@ def apply(seen: Seen, jobs: Sequence[Job], now: float, rules: Rules) -> Batch:
     for job in jobs:
         try:
             after, result = _step(seen, working, job, now, rules)
-        except Exception as error:  # noqa: BLE001  handed to its caller
+        except KeyboardInterrupt:
+            raise  # it is meant for whoever leads, not for the caller whose change is running
+        except BaseException as error:  # noqa: BLE001  handed to its caller, SystemExit and the like too
             results.append(Failed(error))
             firm += not changed
             continue

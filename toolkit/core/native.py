@@ -17,7 +17,7 @@ from toolkit.core.recovery import read_record, record_write
 from toolkit.core.seen import Seen
 from toolkit.core.settle import Sent, Settled, backoff, fence, fence_write, settle, understand
 from toolkit.core.site import Site, refusal, rpc_timeout
-from toolkit.core.steps import GetAll, Multi, Now, Pause, Put, Steps
+from toolkit.core.steps import Get, GetAll, Multi, Now, Pause, Put, Steps
 from toolkit.errors import StoreUnavailableError, TooManyOperationsError, ValueTooLargeError
 from toolkit.stores import Call, Verdict
 
@@ -101,13 +101,18 @@ def _look_native(site: Site, plan: Plan, reply: Reply, *, refused: bool) -> Step
     One key that carries the id proves all; one key that proves the opposite proves all, too.
     """
     now = yield from Now()
-    keys = tuple(part.key for part in plan.parts)
-    answers = yield from GetAll(keys, rpc_timeout(plan.deadline, now.mono))
+    keys, profile = tuple(part.key for part in plan.parts), site.profile
+    bulk = len(keys) > 1 and profile.bulk_pays and profile.linearizable and not profile.strong_reads
+    answers = yield from GetAll(keys, rpc_timeout(plan.deadline, now.mono), bulk=bulk)
     pending, unknowable = False, True
     lost: tuple[Part, Seen] | None = None
     fresh: list[Seen] = []
     for part, answer in zip(plan.parts, answers, strict=True):
-        seen = understand(part.key, answer)
+        if bulk and (isinstance(answer, Reply) or answer.missing):
+            # A bulk read may miss what is there, and this is to be a proof.
+            seen = understand(part.key, (yield from Get(part.key, rpc_timeout(plan.deadline, now.mono))))
+        else:
+            seen = understand(part.key, answer)
         if seen is None:
             pending = True
             continue

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from toolkit.core.compose import Content, body, conditional, content_of, garbage_ttl, successor
-from toolkit.core.judge import Base, Fate, judge
+from toolkit.core.judge import Base, Fate, Receipt, judge
 from toolkit.core.model import ABSENT, UNSENT, Reply, Row, Write
 from toolkit.core.seen import Seen, see
 from toolkit.core.site import Site, refusal, rpc_timeout, unavailable
@@ -85,6 +85,20 @@ class Settled(msgspec.Struct, frozen=True):
     seen: Seen | None
     reply: Reply
     contended: bool = False
+
+
+class Flight(msgspec.Struct, frozen=True):
+    """
+    What is under way: enough to hand a receipt to a caller that cannot wait for its end.
+    """
+
+    seen: Seen
+    write: WriteId
+    wall: float
+
+    @property
+    def receipt(self) -> Receipt:
+        return Receipt(self.seen.key, self.write, Base.of(self.seen), self.wall)
 
 
 class Sent(msgspec.Struct, frozen=True):

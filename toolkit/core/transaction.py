@@ -13,6 +13,7 @@ recorded result. Attempts of one transaction are never under way at once: the ne
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -249,11 +250,18 @@ class TxRun(CheckedRun):
 
     def _give_up(self, reason: str) -> Steps[None]:
         now = yield from Now()
+        error = self.given_up(now)
+        yield from self.site.note("occ.gave_up", lambda: tx_gave_up_fields(self, reason, error, now))
+        raise error
+
+    def given_up(self, now: Instant, wanted: Collection[str] = ()) -> StateError:
+        """
+        The error for a caller whose time or attempts are used up; names the keys it *wanted* where it has read none.
+        """
         elapsed = now.mono - self.started
-        keys = sorted({*self.buffer.reads, *self.buffer.writes})
-        error: Exception
+        keys = sorted({*self.buffer.reads, *self.buffer.writes}) or sorted(wanted)
         if self.losses:
-            error = AttemptsExhaustedError(
+            return AttemptsExhaustedError(
                 f"transaction {self.options.label}: lost {self.losses} conflicts in {self.attempt} attempts over "
                 f"{elapsed:.3g} s on {', '.join(map(repr, keys[:5]))}; nothing was written. Allow more with RetryPolicy, "
                 f"or read settings with tx.peek so that they do not conflict",
@@ -263,10 +271,7 @@ class TxRun(CheckedRun):
                 attempts=self.attempt,
                 elapsed=elapsed,
             )
-        else:
-            error = unavailable(self.site.store, keys[0] if keys else "", elapsed, self.last_reply)
-        yield from self.site.note("occ.gave_up", lambda: tx_gave_up_fields(self, reason, error, now))
-        raise error
+        return unavailable(self.site.store, keys[0] if keys else "", elapsed, self.last_reply)
 
     def note_committed(self, parts: tuple[Part, ...], *, noop: bool = False) -> Steps[None]:
         """

@@ -8,63 +8,50 @@ survive an attempt; every decision is made by ``jobs.apply``, ``judge.judge`` an
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
-
-import msgspec
+from typing import TypeAlias
 
 from toolkit.core.apply import apply
 from toolkit.core.compose import compose
+from toolkit.core.expiry import unclear
 from toolkit.core.fairness import give_way, met_rivals, note_win
 from toolkit.core.intents import intent_of
 from toolkit.core.jobs import Batch, Done, Failed, Job, Result
-from toolkit.core.judge import Base, Fate, Receipt, unknown_error
-from toolkit.core.model import ABSENT, Reply, Write
+from toolkit.core.judge import Fate, unknown_error
+from toolkit.core.model import Reply, Write
 from toolkit.core.notes import Attempt, committed_fields, conflict_fields, gave_up_fields, unknown_fields
 from toolkit.core.recovery import clear
 from toolkit.core.seen import Seen
-from toolkit.core.settle import Sent, Settled, backoff, landed, read_since, settle
+from toolkit.core.settle import Flight, Sent, Settled, backoff, landed, read_since, settle
 from toolkit.core.site import Site, Writer, exhausted, rpc_timeout, too_early, unavailable
 from toolkit.core.stamp import WriteId
 from toolkit.core.steps import NOW, Chance, Instant, Now, Pause, Put, Steps
-from toolkit.errors import (
-    StateError,
-    ValueTooLargeError,
-)
+from toolkit.errors import StateError, StoreUnavailableError, ValueTooLargeError
 
 Answers: TypeAlias = list[tuple[Job, Result]]
 Take: TypeAlias = Callable[[], Sequence[Job]]
-
-# A wait for clocks to agree on an expiry must leave time to write afterwards.
-_EXPIRY_MARGIN: Final = 0.05
-
-
-class Flight(msgspec.Struct, frozen=True):
-    """
-    What is under way: enough to hand a receipt to a caller that cannot wait for its end.
-    """
-
-    seen: Seen
-    write: WriteId
-    wall: float
-
-    @property
-    def receipt(self) -> Receipt:
-        return Receipt(self.seen.key, self.write, Base.of(self.seen), self.wall)
+Tell: TypeAlias = Callable[[Job, Result], None]
 
 
 class KeyWriter:
     """
     One run over one key; ``run`` is the generator, ``flight`` what a receipt can be made of meanwhile.
+
+    Attributes:
+        tell: Called with each answer that is there while others are still served.
+        making: A write is being made of what the callers ask: one that leaves now may be in it.
     """
 
-    def __init__(self, site: Site, key: str, deadline: float, take: Take) -> None:
-        self.site, self.key, self.take = site, key, take
+    def __init__(
+        self, site: Site, key: str, deadline: float, take: Take, tell: Tell = lambda _job, _result: None
+    ) -> None:
+        self.site, self.key, self.take, self.tell = site, key, take, tell
         self.deadline = deadline
         self.jobs: list[Job] = []
         self.answers: Answers = []
         self.flight: Flight | None = None
-        self.receipted = False
+        self.receipted = self.making = False
         self.writer = Writer("")
         self.losses = 0
         self.failures = 0
@@ -82,9 +69,17 @@ class KeyWriter:
         try:
             if self.won is not None:
                 yield from give_way(self.won, self.deadline)
-            yield from self._serve()
+            over = False
+            while not over:
+                try:
+                    yield from self._serve()
+                    over = True
+                except StoreUnavailableError as error:
+                    over = yield from self._outlast(error)
         except StateError as error:
-            yield from self._fail_all(error)
+            self._take_more()
+            jobs, self.jobs = self.jobs, []
+            yield from self._fail(jobs, error)
         if not self.receipted:
             self.site.writers.give_back(self.writer)
         return self.answers
@@ -93,6 +88,7 @@ class KeyWriter:
         seen: Seen | None = None
         fresh = False
         while True:
+            self.making = False
             now: Instant = yield NOW
             started = now.mono
             if not fresh:
@@ -106,11 +102,7 @@ class KeyWriter:
             if not self.jobs:
                 return
             self.attempt.begin(started, now.mono, self.jobs)
-            wait = self._wait_for_expiry(seen, now)
-            if wait:
-                for job in self.jobs:
-                    job.attempts -= 1  # a wait is no attempt
-                yield from Pause(wait)
+            if seen.expires is not None and (yield from self._wait_for_expiry(seen, now)):
                 seen = None
                 continue
             batch = self._apply(seen, self.jobs, now.wall)
@@ -144,14 +136,10 @@ class KeyWriter:
             self.site.running(None)
 
     def _read(self, started: float) -> Steps[tuple[Seen, Instant]]:
-        try:
-            seen, now = yield from read_since(self.site, self.key, started, self.deadline)
-            if intent_of(seen) is not None:
-                seen = yield from self._clear(seen)
-                now = yield from Now()
-        except StateError:
-            self._take_more()
-            raise
+        seen, now = yield from read_since(self.site, self.key, started, self.deadline)
+        if intent_of(seen) is not None:
+            seen = yield from self._clear(seen)
+            now = yield from Now()
         return seen, now
 
     def _clear(self, seen: Seen) -> Steps[Seen]:
@@ -160,6 +148,7 @@ class KeyWriter:
         return (yield from clear(self.site, seen, None, self.deadline))
 
     def _take_more(self) -> None:
+        self.making = True
         for job in self.take():
             self.jobs.append(job)
             self.deadline = max(self.deadline, job.deadline)
@@ -169,15 +158,17 @@ class KeyWriter:
         Count the attempt for every job; answers with those that may not try again, which are no longer among them.
         """
         mono = now.mono
-        late = [job for job in self.jobs if job.attempts and (mono >= job.deadline or not self._allows(job))]
+        # A first attempt is free to all but those whose caller has left.
+        late = [job for job in self.jobs if (job.attempts or not job.deadline) and self._is_late(job, mono)]
         if late:
             self.jobs = [job for job in self.jobs if job not in late]
         for job in self.jobs:
             job.attempts += 1
         return late
 
-    def _allows(self, job: Job) -> bool:
-        return job.policy_attempts is None or job.attempts < job.policy_attempts
+    def _is_late(self, job: Job, mono: float) -> bool:
+        most = job.policy_attempts
+        return mono >= job.deadline or (most is not None and job.attempts >= most)
 
     def _give_up(self, job: Job, now: Instant) -> Steps[None]:
         elapsed = now.mono - job.started
@@ -187,27 +178,27 @@ class KeyWriter:
             error = exhausted(self.key, job.conflicts, job.attempts, elapsed)
         else:
             error = unavailable(self.site.store, self.key, elapsed, self.last_reply)
-        self.answers.append((job, Failed(error)))
+        self._answer(job, error)
         yield from self.site.note(
             "occ.gave_up", lambda: gave_up_fields(job, self.attempt, reason, error, now)
         )
 
-    def _wait_for_expiry(self, seen: Seen, now: Instant) -> float:
+    def _wait_for_expiry(self, seen: Seen, now: Instant) -> Steps[bool]:
         """
-        Seconds to wait where readers no longer see the value but a host with a slower clock still may.
+        Wait until all hosts agree that a value has expired, which is no attempt; says whether there was such a wait.
         """
-        expires = seen.expires
-        if expires is None or seen.value is ABSENT or not expires <= now.wall < expires + self.site.skew:
-            return 0.0
-        if not any(job.minds_expiry for job in self.jobs):
-            return 0.0
-        wait = expires + self.site.skew - now.wall + 0.001
-        patient = [job for job in self.jobs if now.mono + wait + _EXPIRY_MARGIN < job.deadline]
+        wait, hasty = unclear(seen, self.jobs, now, self.site.skew)
+        if not wait:
+            return False
+        self.making = False
+        self.jobs = [job for job in self.jobs if job not in hasty]
+        for job in hasty:
+            self._answer(job, too_early(job, wait))
         for job in self.jobs:
-            if job not in patient:
-                self.answers.append((job, Failed(too_early(job, wait))))
-        self.jobs = patient
-        return wait if patient else 0.001
+            job.attempts -= 1
+        if self.jobs:
+            yield from Pause(wait)
+        return True
 
     def _write(self, seen: Seen, batch: Batch, now: Instant) -> Steps[tuple[bool, Seen | None]]:
         """
@@ -248,7 +239,7 @@ class KeyWriter:
             yield from self._finish(batch, write_id, seen)
             return True, None
         if settled.fate is Fate.LOST:
-            self.flight = None
+            self.flight, self.making = None, False
             return False, (yield from self._lost(seen, settled))
         yield from self._unknown(batch, now)
         return not self.jobs, None
@@ -327,15 +318,32 @@ class KeyWriter:
                 "occ.committed", lambda: committed_fields(jobs, attempt, seen, write_id, now)
             )
 
-    def _fail_all(self, error: StateError) -> Steps[None]:
+    def _answer(self, job: Job, error: StateError) -> None:
         """
-        An error that concerns the key or the store as a whole reaches every caller.
+        Tell a caller at once: the others may be served for a while yet.
         """
+        result = Failed(error)
+        self.answers.append((job, result))
+        self.tell(job, result)
+
+    def _outlast(self, error: StateError) -> Steps[bool]:
+        """
+        The store was out of reach until the deadline of those who waited; whoever came later goes on, if anybody did.
+        """
+        until = self.deadline
         self._take_more()
+        late = [job for job in self.jobs if job.deadline <= until]
+        self.jobs = [job for job in self.jobs if job.deadline > until]
+        yield from self._fail(late, error)
+        return not self.jobs
+
+    def _fail(self, jobs: Sequence[Job], error: StateError) -> Steps[None]:
+        """
+        An error that concerns the key or the store as a whole; each caller gets one of his own.
+        """
         now = yield from Now()
-        jobs, self.jobs = self.jobs, []
         for job in jobs:
-            self.answers.append((job, Failed(error)))
+            self._answer(job, copy.copy(error))
             yield from self.site.note(
                 "occ.gave_up",
                 lambda job=job: gave_up_fields(job, self.attempt, "error", error, now),  # type: ignore[misc]

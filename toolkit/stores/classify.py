@@ -57,9 +57,9 @@ def classify(profile: Profile, call: Call, code: str, text: str, keys: Iterable[
         write. A conflict can still hide an own success where ``profile.resends`` or a layer in between sent twice.
     """
     code = code.upper()
-    text = _without_keys(profile, text.lower(), keys)
     if code == "OK":
         return Verdict.UNKNOWN if call in profile.lies else Verdict.COMMITTED
+    text = _without_keys(profile, text.lower(), keys)
     if code in _REFUSED:
         return Verdict.INVALID
     if code == "FAILED_PRECONDITION" and _has(text, _STORE_MISSING_TEXTS):
