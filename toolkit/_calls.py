@@ -51,6 +51,9 @@ class Calls(BaseStateStore):
         site = self._live()
         self._writing("transact")
         self._protected(site, options.label, "transact")
+        if options.op_id is not None and self.access is not Access.ALL:
+            # Its record is written even if the body writes nothing.
+            self._require(op_key(options.op_id), Access.WRITE, "transact with op_id=")
         started = time.monotonic()
         return TxRun(site, options, time.time(), started + options.budget, started)
 
