@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from tests.transactions.commits import PATHS, Steps, add, move, skew
-from toolkit import RetryPolicy, StateStore
+from toolkit import Outcome, RetryPolicy, StateStore
 from toolkit.core.model import Reply, Row, Write
 from toolkit.errors import (
     AttemptsExhaustedError,
     StateError,
     TransactionsUnsupportedError,
+    ValueTooLargeError,
 )
 from toolkit.log import log_to
 from toolkit.testing.memory import MemoryStore, profile_of
@@ -146,6 +147,29 @@ def test_a_proof_whose_request_came_twice(copies: int, path: str) -> None:
         store.transact(move)
         assert store._live().path == path
         assert dict(store.snapshot("ab")) == {"a": {"n": 1}, "b": {"n": 1}}
+
+
+@pytest.mark.parametrize("profile", PATHS)
+def test_limits_come_before_anything_is_sent(profile: str) -> None:
+    """A value that is too large for a transaction writes nothing at all, not even that the attempt is over."""
+    port = MemoryStore(profile)
+    with StateStore("s", port=port) as store:
+        store.transact(move)
+        store.set("a", {"old": "x" * 2_500_000})
+        store._background.drain(5)
+        before = port.calls["put"], port.calls["multi"], port.calls["get"]
+
+        def body(tx: Any) -> None:
+            tx.put("a", {"new": "y" * 2_500_000})
+            tx.put("b", {"new": "y" * 2_500_000})
+
+        for op_id in (None, "op"):
+            with pytest.raises(ValueTooLargeError):
+                store.transact(body, op_id=op_id)
+        store._background.drain(5)
+        # Each read its two keys; one also its operation record.
+        assert (port.calls["put"], port.calls["multi"], port.calls["get"] - 5) == before
+        assert store.outcome("op") is Outcome.NOT_COMMITTED
 
 
 def test_points_are_those_of_the_commit() -> None:

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from toolkit.core.body import RESULT_LIMIT, Again, Finished, Isolation, Options
 from toolkit.core.checked import CheckedRun
-from toolkit.core.commit import commit_intents, undone
+from toolkit.core.commit import commit_intents, intents_of, undone
 from toolkit.core.events import Event
 from toolkit.core.judge import Base, Receipt
 from toolkit.core.model import Reply
@@ -138,8 +138,9 @@ class TxRun(CheckedRun):
         self.path = yield from choose_path(self.site)
         if self.path == "native" and parts:
             return (yield from commit_native(self.site, plan))
+        intents = yield from intents_of(self.site, plan)
         try:
-            return (yield from commit_intents(self.site, plan))
+            return (yield from commit_intents(self.site, plan, intents))
         except StateError:
             self._finish_later(Ended(Ending.FAILED, Reply(), record=undone(plan)))
             raise
