@@ -68,6 +68,8 @@ class BaseTransaction:
         Call ``fn`` once after the commit: best effort, lost when the process dies in between.
         """
         self._alive()
+        if not callable(fn):
+            raise TypeError(f"tx.on_commit takes a function of no arguments, not {fn!r}")
         self._run.buffer.after.append(fn)
 
     def _alive(self) -> None:
