@@ -131,7 +131,8 @@ class Transaction(BaseTransaction):
 
     def peek(self, key: str, default: Any = None) -> Any:
         """
-        The value without a guard, for settings and price lists: the commit does not depend on it.
+        The value without a guard, for settings and price lists: the commit does not depend on it, unless the key is guarded
+        or written as well.
         """
         self._check(key, Access.READ, "tx.peek")
         value = drive(self._run.peek(key), self._world)

@@ -67,11 +67,15 @@ class Buffered(msgspec.Struct):
 class Buffer(msgspec.Struct):
     """
     What one attempt of the body has read and means to write; a savepoint is a copy of the second half.
+
+    Attributes:
+        glimpsed: The versions of what was only peeked at, for keys that are guarded as well.
     """
 
     reads: dict[str, Seen] = msgspec.field(default_factory=dict[str, Seen])
     shown: dict[str, tuple[Seen, str]] = msgspec.field(default_factory=dict[str, tuple[Seen, str]])
     peeked: dict[str, Seen] = msgspec.field(default_factory=dict[str, Seen])
+    glimpsed: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     writes: dict[str, Buffered] = msgspec.field(default_factory=dict[str, Buffered])
     guards: set[str] = msgspec.field(default_factory=set[str])
     after: list[Callable[[], Any]] = msgspec.field(default_factory=list[Callable[[], Any]])
@@ -287,8 +291,10 @@ class BodyRun:
         if seen is None:
             seen = yield from visible(self.site, key, self.deadline)
             peeked[key] = seen
-        wall = (yield from Now()).wall
-        return plain(seen.value, key) if seen.exists(wall) else ABSENT
+        version = version_of(seen, (yield from Now()).wall)
+        # The first look counts: what is seen of a key later may have expired meanwhile.
+        self.buffer.glimpsed.setdefault(key, version)
+        return plain(seen.value, key) if version else ABSENT
 
     def put(self, key: str, value: Any, ttl: TTL, *, create: bool = False) -> None:
         """
