@@ -21,7 +21,7 @@ from toolkit.core.steps import GetAll, Now, Steps
 from toolkit.core.value import plain
 
 if TYPE_CHECKING:
-    from toolkit.core.body import Buffer
+    from toolkit.core.buffer import Buffer
 
 # The most keys a batch reads and writes.
 MOST_KEYS: Final = 16
