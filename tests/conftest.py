@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +36,21 @@ class LiveStore:
     @property
     def address(self) -> str:
         return self.sidecar.grpc_endpoint
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--history",
+        metavar="FILE",
+        help="Write the list-append histories of live transactions to FILE, store by store.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    kept = config.getoption("--history")
+    if kept and not hasattr(config, "workerinput"):
+        # Each store appends to it; the workers of a parallel run come after this.
+        Path(kept).unlink(missing_ok=True)
 
 
 def missing(store: str, reason: str) -> None:

@@ -51,6 +51,9 @@ class Calls(BaseStateStore):
         site = self._live()
         self._writing("transact")
         self._protected(site, options.label, "transact")
+        if options.op_id is not None and self.access is not Access.ALL:
+            # Its record is written even if the body writes nothing.
+            self._require(op_key(options.op_id), Access.WRITE, "transact with op_id=")
         started = time.monotonic()
         return TxRun(site, options, time.time(), started + options.budget, started)
 
@@ -170,17 +173,25 @@ class Calls(BaseStateStore):
         return default if stored is ABSENT else self.user_form(key, stored)
 
     def _entering(self, key: str) -> Steps[Entry]:
-        site = self._reading(key, "read")
+        return self._entering_decoded(self._reading(key, "read"), key)
+
+    def _entering_decoded(self, site: Site, key: str) -> Steps[Entry]:
         entry = yield from read_entry(site, key, self._deadline())
         if self.codec is None or not entry.exists:
             return entry
         return Entry(key, self.user_form(key, entry.value), entry.etag, exists=True)
 
     def _getting_many(self, keys: Iterable[str]) -> Steps[dict[str, Any]]:
+        return self._getting_decoded_many(*self._reading_all(keys, "get_many"))
+
+    def _reading_all(self, keys: Iterable[str], call: str) -> tuple[Site, tuple[str, ...]]:
         wanted = tuple(dict.fromkeys(keys))
         site = self._live()
         for key in wanted:
-            self._reading(key, "get_many")
+            self._reading(key, call)
+        return site, wanted
+
+    def _getting_decoded_many(self, site: Site, wanted: tuple[str, ...]) -> Steps[dict[str, Any]]:
         entries = yield from read_entries(site, wanted, self._deadline())
         return {entry.key: self.user_form(entry.key, entry.value) for entry in entries if entry.exists}
 
@@ -208,10 +219,9 @@ class Calls(BaseStateStore):
         return void_op(site, op_id, self._deadline())
 
     def _snapshotting(self, keys: Iterable[str]) -> Steps[Mapping[str, Any]]:
-        wanted = tuple(dict.fromkeys(keys))
-        site = self._live()
-        for key in wanted:
-            self._reading(key, "snapshot")
+        return self._snapshotting_decoded(*self._reading_all(keys, "snapshot"))
+
+    def _snapshotting_decoded(self, site: Site, wanted: tuple[str, ...]) -> Steps[Mapping[str, Any]]:
         found = yield from snapshot(site, wanted, self._deadline())
         if self.codec is None:
             return found
