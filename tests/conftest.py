@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.faults.table import cells_of, table_of
 from toolkit.sidecar import Binaries, ServerUnavailable, Sidecar, SidecarNotFoundError, find
 from toolkit.testing.live import ALL, PROTECTED, LiveStores
 
@@ -33,6 +36,21 @@ class LiveStore:
     @property
     def address(self) -> str:
         return self.sidecar.grpc_endpoint
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--history",
+        metavar="FILE",
+        help="Write the list-append histories of live transactions to FILE, store by store.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    kept = config.getoption("--history")
+    if kept and not hasattr(config, "workerinput"):
+        # Each store appends to it; the workers of a parallel run come after this.
+        Path(kept).unlink(missing_ok=True)
 
 
 def missing(store: str, reason: str) -> None:
@@ -136,3 +154,26 @@ def server_named() -> Iterator[Callable[[str], Any]]:
                 raise
 
         yield start
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """
+    Says something at the end of the run, where it is seen however many workers the tests run on.
+    """
+    return lambda text: record_property("tell", text)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """
+    Print what tests had to tell, and the table of faults when one of its tests ran.
+    """
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())]
+    told = [value for report in reports for name, value in report.user_properties if name == "tell"]
+    cells = sum((cells_of(report.user_properties) for report in reports), Counter())
+    if told or cells:
+        terminalreporter.section("told by tests")
+    for text in told:
+        terminalreporter.write_line(text)
+    for line in table_of(cells) if cells else ():
+        terminalreporter.write_line(line)

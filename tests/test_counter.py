@@ -17,7 +17,7 @@ import anyio
 import pytest
 
 from toolkit import AsyncCounter, AsyncStateStore, CorruptValueError, Counter, InvalidKeyError, StateStore
-from toolkit.testing.memory import Faults, MemoryStore
+from toolkit.testing import Faults, MemoryStore
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "visits.py"

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from toolkit._base import BaseStateStore
-from toolkit._checks import check_change, check_op_id, check_ttl, name_of
+from toolkit._checks import check_change, check_op_id, check_receipt, check_ttl, name_of
 from toolkit._queue import Ticket
 from toolkit.codec import coded, from_stored, to_stored
 from toolkit.core.jobs import NO_DEFAULT, Verb, check_value
@@ -51,6 +51,9 @@ class Calls(BaseStateStore):
         site = self._live()
         self._writing("transact")
         self._protected(site, options.label, "transact")
+        if options.op_id is not None and self.access is not Access.ALL:
+            # Its record is written even if the body writes nothing.
+            self._require(op_key(options.op_id), Access.WRITE, "transact with op_id=")
         started = time.monotonic()
         return TxRun(site, options, time.time(), started + options.budget, started)
 
@@ -170,23 +173,31 @@ class Calls(BaseStateStore):
         return default if stored is ABSENT else self.user_form(key, stored)
 
     def _entering(self, key: str) -> Steps[Entry]:
-        site = self._reading(key, "read")
+        return self._entering_decoded(self._reading(key, "read"), key)
+
+    def _entering_decoded(self, site: Site, key: str) -> Steps[Entry]:
         entry = yield from read_entry(site, key, self._deadline())
         if self.codec is None or not entry.exists:
             return entry
         return Entry(key, self.user_form(key, entry.value), entry.etag, exists=True)
 
     def _getting_many(self, keys: Iterable[str]) -> Steps[dict[str, Any]]:
+        return self._getting_decoded_many(*self._reading_all(keys, "get_many"))
+
+    def _reading_all(self, keys: Iterable[str], call: str) -> tuple[Site, tuple[str, ...]]:
         wanted = tuple(dict.fromkeys(keys))
         site = self._live()
         for key in wanted:
-            self._reading(key, "get_many")
+            self._reading(key, call)
+        return site, wanted
+
+    def _getting_decoded_many(self, site: Site, wanted: tuple[str, ...]) -> Steps[dict[str, Any]]:
         entries = yield from read_entries(site, wanted, self._deadline())
         return {entry.key: self.user_form(entry.key, entry.value) for entry in entries if entry.exists}
 
     def _resolving(self, receipt: str) -> Steps[Outcome]:
         site = self._live()
-        if receipt.startswith(TX_RECEIPT):
+        if check_receipt(receipt).startswith(TX_RECEIPT):
             tx = TxReceipt.parse(receipt)
             return resolve_tx(site, tx, self._deadline(), may_write=Access.WRITE in self._allowed(tx.record))
         parsed = Receipt.parse(receipt)
@@ -208,10 +219,9 @@ class Calls(BaseStateStore):
         return void_op(site, op_id, self._deadline())
 
     def _snapshotting(self, keys: Iterable[str]) -> Steps[Mapping[str, Any]]:
-        wanted = tuple(dict.fromkeys(keys))
-        site = self._live()
-        for key in wanted:
-            self._reading(key, "snapshot")
+        return self._snapshotting_decoded(*self._reading_all(keys, "snapshot"))
+
+    def _snapshotting_decoded(self, site: Site, wanted: tuple[str, ...]) -> Steps[Mapping[str, Any]]:
         found = yield from snapshot(site, wanted, self._deadline())
         if self.codec is None:
             return found

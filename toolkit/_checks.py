@@ -21,7 +21,7 @@ def check_key(key: str) -> None:
 
     Raises:
         TypeError: The key is no text.
-        InvalidKeyError: It is empty or contains ``||``.
+        InvalidKeyError: It is empty, contains ``||``, or half a surrogate pair, which no encoding has.
     """
     if not isinstance(key, str):
         raise TypeError(f"a key is text, not {type(key).__name__}: {key!r}")
@@ -31,6 +31,18 @@ def check_key(key: str) -> None:
         raise InvalidKeyError(
             f"key {key!r}: '||' separates the app id from the key in Dapr; use another separator", key=key
         )
+    if not _encodable(key):
+        raise InvalidKeyError(f"key {key!r}: it has half a surrogate pair and cannot be sent", key=key)
+
+
+def _encodable(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_etag(etag: Any, call: str) -> ETag | Absent:
@@ -63,7 +75,18 @@ def check_op_id(op_id: Any) -> str:
     """
     if not isinstance(op_id, str) or not op_id:
         raise TypeError(f"op_id must be a non-empty text that names the intended effect, not {op_id!r}")
+    if not _encodable(op_id):
+        raise ValueError(f"op_id {op_id!r} has half a surrogate pair; an id is text that can be encoded")
     return op_id
+
+
+def check_receipt(receipt: Any) -> str:
+    """
+    Refuse what is no text, such as the error itself.
+    """
+    if not isinstance(receipt, str):
+        raise TypeError(f"a receipt is text, as error.receipt is, not {receipt!r}")
+    return receipt
 
 
 def check_change(change: Any) -> None:

@@ -210,7 +210,8 @@ def marked(steps: Steps[R], stage: str) -> Steps[R]:
     The same protocol, passing a point before and after each of its writes; itself where no hook is put.
 
     The points of a ``commit``: ``prepare`` and ``prepared`` around the intents, ``decide`` and ``decided`` around the
-    record, ``multi`` and ``applied`` around the store's own transaction, ``write`` and ``written`` around one key.
+    record, ``multi`` and ``applied`` around the store's own transaction, ``write`` and ``written`` around one key. A
+    call on a ``single`` key has the last two.
     """
     return steps if not _points.armed() else _marked(steps, stage)
 

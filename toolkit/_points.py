@@ -2,7 +2,7 @@
 Named places in the shipped code at which a test can stop, break or kill the process.
 
 ``point("commit.prepared")`` does nothing until ``toolkit.testing.points`` puts a hook here; unused it costs one global
-look-up. The names are the test's map of a commit: they say what has just happened.
+look-up. The names are the test's map of a write: they say what is about to happen, or has just happened.
 """
 
 from __future__ import annotations

@@ -137,16 +137,20 @@ class KeyQueue:
             ticket.withdraw()
         return error
 
-    def salvage(self) -> Answers:
+    def salvage(self, failure: Exception | None = None) -> Answers:
         """
         Answers when the protocol itself was interrupted: what was sent is unknown, the others wait again.
+
+        A ``failure`` of the protocol itself is told to everybody instead.
         """
         writer, self.run = self.writer, None
         if writer is None:
             return []
         answers, told = list(writer.answers), {id(job) for job, _ in writer.answers}
         for ticket in reversed([one for one in self.served if id(one) not in told]):
-            if writer.flight is not None:
+            if failure is not None:
+                answers.append((ticket, Failed(failure)))
+            elif writer.flight is not None:
                 answers.append((ticket, Failed(unknown_error(writer.flight.receipt))))
             elif ticket.deadline:
                 ticket.taken = False

@@ -25,6 +25,19 @@ def allowed(rule: AccessRule, key: str) -> Access:
     return rule[best] if best is not None else Access(0)
 
 
+def anywhere(rule: AccessRule) -> Access:
+    """
+    Everything a rule allows on some key.
+
+    >>> anywhere({"cart-": Access.ALL, "": Access.READ}) == Access.ALL
+    True
+    """
+    rights = Access(0)
+    for right in (rule,) if isinstance(rule, Access) else rule.values():
+        rights |= right
+    return rights
+
+
 def right_name(right: Access) -> str:
     """
     A right as users write it.

@@ -14,7 +14,7 @@ from toolkit._base import in_body
 from toolkit._checks import name_of
 from toolkit._drive import AsyncWorld, World, drive, drive_async, marked
 from toolkit._points import point
-from toolkit._tx import AsyncTransaction, Transaction
+from toolkit._tx import AsyncTransaction, Transaction, expected_of
 from toolkit.core.transaction import Finished
 from toolkit.transaction import Settings, unwrap
 
@@ -36,9 +36,11 @@ def transact_sync(store: StateStore, world: World, fn: Any, said: Settings, args
     turns = store.key_turns(run)
     try:
         while True:
-            done = None if turns.begins() else drive(run.begin(), world)
+            expected = expected_of(store, run, args, kwargs)
+            done = None if turns.begins() else drive(run.begin(turns.ahead(expected)), world)
             if done is None:
-                result, error = _run_body(Transaction(store, run, world, turns), body, args, kwargs)
+                tx = Transaction(store, run, world, turns, expected)
+                result, error = _run_body(tx, body, args, kwargs)
                 point("transact.ran")
                 settled = turns.settle(result, error)
                 if settled is False:
@@ -74,6 +76,7 @@ def _run_body(
         return result, None
     finally:
         in_body.reset(token)
+        tx.learn(args, kwargs)
         tx._over = True  # noqa: SLF001
 
 
@@ -99,11 +102,11 @@ async def transact_async(
     turns = store.key_turns(run)
     try:
         while True:
-            done = None if turns.begins() else await drive_async(run.begin(), world)
+            expected = expected_of(store, run, args, kwargs)
+            done = None if turns.begins() else await drive_async(run.begin(turns.ahead(expected)), world)
             if done is None:
-                result, error = await _run_body_async(
-                    AsyncTransaction(store, run, world, turns), body, args, kwargs
-                )
+                tx = AsyncTransaction(store, run, world, turns, expected)
+                result, error = await _run_body_async(tx, body, args, kwargs)
                 point("transact.ran")
                 settled = await turns.settle(result, error)
                 if settled is False:
@@ -138,6 +141,7 @@ async def _run_body_async(
         return value, None
     finally:
         in_body.reset(token)
+        tx.learn(args, kwargs)
         tx._over = True  # noqa: SLF001
 
 

@@ -45,6 +45,12 @@ class Turns:
         self.run.start(self.seat.began)
         return True
 
+    def ahead(self, keys: frozenset[str]) -> tuple[str, ...]:
+        """
+        Those of these keys that can be read before the body asks: none where it may have to wait for one, and read anew.
+        """
+        return () if self.line.busy(keys) else tuple(sorted(keys))
+
     def _idle(self, keys: tuple[str, ...]) -> bool:
         """
         Whether the body goes on by itself: only before its first read can it wait, and only if it may write those keys.

@@ -5,7 +5,7 @@ What the body of a transaction works with: ``tx``, in both colours.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from toolkit._async_turns import AsyncKeyTurns
 from toolkit._calls import Calls
@@ -21,6 +21,21 @@ if TYPE_CHECKING:
     from toolkit.store import StateStore
 
 
+NO_KEYS: Final = frozenset[str]()
+
+
+def expected_of(store: Calls, run: TxRun, args: tuple[Any, ...], kwargs: dict[str, Any]) -> frozenset[str]:
+    """
+    The keys a body will most likely read: those of them that have been used on this store, and that it may read.
+    """
+    keys = run.site.habits.expect(run.options.label, args, kwargs)
+    if keys:
+        keys = keys.intersection(store._vetted)  # noqa: SLF001  one package
+        if store.access is not Access.ALL:
+            keys = frozenset([key for key in keys if Access.READ in store._allowed(key)])  # noqa: SLF001  likewise
+    return keys
+
+
 class BaseTransaction:
     """
     What only buffers, the same in both colours.
@@ -29,9 +44,30 @@ class BaseTransaction:
         op: The operation id, to pass on to whatever the effect calls; ``None`` without one.
     """
 
-    def __init__(self, store: Calls, run: TxRun) -> None:
+    def __init__(self, store: Calls, run: TxRun, expected: frozenset[str] = NO_KEYS) -> None:
         self._store, self._run, self._over = store, run, False
+        # What the body will most likely read one by one; the first of these reads fetches the others, too.
+        self._expected = self._guesses = expected
         self.op = run.options.op_id
+
+    def _together(self, key: str) -> tuple[str, ...]:
+        """
+        The key, and with the first of those that are expected the others.
+        """
+        if key not in self._guesses:
+            return (key,)
+        guesses, self._guesses = self._guesses, NO_KEYS
+        return (key, *sorted(guesses - {key}))
+
+    def learn(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """
+        The body is through: remember which of its arguments were keys that it read.
+        """
+        run = self._run
+        if run.apart > 1 or self._expected:
+            run.site.habits.learn(
+                run.options.label, args, kwargs, run.buffer.reads, apart=run.apart, expected=self._expected
+            )
 
     def put(self, key: str, value: Any, *, ttl: TTL = CLEAR) -> None:
         """
@@ -68,6 +104,8 @@ class BaseTransaction:
         Call ``fn`` once after the commit: best effort, lost when the process dies in between.
         """
         self._alive()
+        if not callable(fn):
+            raise TypeError(f"tx.on_commit takes a function of no arguments, not {fn!r}")
         self._run.buffer.after.append(fn)
 
     def _alive(self) -> None:
@@ -98,8 +136,15 @@ class Transaction(BaseTransaction):
     body returns.
     """
 
-    def __init__(self, store: StateStore, run: TxRun, world: World, turns: KeyTurns) -> None:
-        super().__init__(store, run)
+    def __init__(
+        self,
+        store: StateStore,
+        run: TxRun,
+        world: World,
+        turns: KeyTurns,
+        expected: frozenset[str] = NO_KEYS,
+    ) -> None:
+        super().__init__(store, run, expected)
         self._world, self._turns = world, turns
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -107,7 +152,10 @@ class Transaction(BaseTransaction):
         The value, or ``default``; the commit then depends on this key being unchanged.
         """
         self._check(key, Access.READ, "tx.get")
-        self._turns.touch((key,))
+        wanted = self._together(key)
+        self._turns.touch(wanted)
+        if len(wanted) > 1:
+            drive(self._run.prefetch(wanted), self._world)
         value = self._value(key)
         return default if value is ABSENT else self._store.user_form(key, value)
 
@@ -129,7 +177,8 @@ class Transaction(BaseTransaction):
 
     def peek(self, key: str, default: Any = None) -> Any:
         """
-        The value without a guard, for settings and price lists: the commit does not depend on it.
+        The value without a guard, for settings and price lists: the commit does not depend on it, unless the key is guarded
+        or written as well.
         """
         self._check(key, Access.READ, "tx.peek")
         value = drive(self._run.peek(key), self._world)
@@ -141,8 +190,15 @@ class AsyncTransaction(BaseTransaction):
     ``Transaction`` for bodies that are ``async def``; what reads is awaited, what buffers is not.
     """
 
-    def __init__(self, store: AsyncStateStore, run: TxRun, world: AsyncWorld, turns: AsyncKeyTurns) -> None:
-        super().__init__(store, run)
+    def __init__(
+        self,
+        store: AsyncStateStore,
+        run: TxRun,
+        world: AsyncWorld,
+        turns: AsyncKeyTurns,
+        expected: frozenset[str] = NO_KEYS,
+    ) -> None:
+        super().__init__(store, run, expected)
         self._world, self._turns = world, turns
 
     async def get(self, key: str, default: Any = None) -> Any:
@@ -151,7 +207,10 @@ class AsyncTransaction(BaseTransaction):
         """
         self._check(key, Access.READ, "tx.get")
         with self._turns:
-            await self._turns.touch((key,))
+            wanted = self._together(key)
+            await self._turns.touch(wanted)
+            if len(wanted) > 1:
+                await drive_async(self._run.prefetch(wanted), self._world)
             value = await self._value(key)
         return default if value is ABSENT else self._store.user_form(key, value)
 

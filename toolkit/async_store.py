@@ -33,7 +33,7 @@ from toolkit.core.transaction import Isolation, TxRun
 from toolkit.errors import StateError
 from toolkit.log import emit
 from toolkit.ports import AsyncStatePort
-from toolkit.transaction import Settings, check_isolation
+from toolkit.transaction import settings_of
 from toolkit.typed import AsyncTypedStateStore
 
 T = TypeVar("T")
@@ -216,7 +216,7 @@ class AsyncStateStore(Calls):
         """
         See ``StateStore.transact``; the body is ``async def``.
         """
-        said = Settings(op_id, check_isolation(isolation), retry, record_errors)
+        said = settings_of(op_id, isolation, retry, record_errors)
         self._live()
         result: R = await transact_async(self, self._world, fn, said, args, kwargs)
         return result

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from toolkit._drive import CANCEL_GRACE, LATE, LOOK, AsyncWorld, Drive, World, drive_async
+from toolkit._drive import CANCEL_GRACE, LATE, LOOK, AsyncWorld, Drive, World, drive_async, marked
 from toolkit._queue import KeyQueue, Ticket, note_unknown
 from toolkit._resting import ForCaller, Hands, work_for
 from toolkit.core.jobs import Failed, Job
@@ -133,7 +133,7 @@ class Combiner:
                     self._hand_on(queue)
                     return
                 writer = queue.start(self.site, lambda: self._take(queue))
-                run = queue.run = Drive(writer.run(), self.world)
+                run = queue.run = Drive(marked(writer.run(), "single"), self.world)
         try:
             answers = run.go_on(None if ticket is None else queue.over(ticket))
         except BaseException:
@@ -271,9 +271,12 @@ class AsyncCombiner:
         """
         while queue.waiting:
             work_for(queue.waiting[0].context)
-            steps = queue.start(self.site, queue.take).run()
+            steps = marked(queue.start(self.site, queue.take).run(), "single")
             try:
                 answers = await drive_async(steps, self.world)
+            except Exception as failure:  # noqa: BLE001  handed to the callers: the store goes on
+                queue.take()
+                answers = queue.salvage(failure)
             except BaseException:
                 answers = queue.salvage()
                 error = unavailable(self.site.store, queue.key, 0.0, None)

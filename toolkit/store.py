@@ -30,7 +30,7 @@ from toolkit.core.transaction import Isolation, TxRun
 from toolkit.errors import StateError
 from toolkit.log import emit
 from toolkit.ports import StatePort
-from toolkit.transaction import Settings, check_isolation
+from toolkit.transaction import settings_of
 from toolkit.typed import TypedStateStore
 
 T = TypeVar("T")
@@ -297,7 +297,7 @@ class StateStore(Calls):
             OperationVoidedError: ``op_id`` was closed by ``void``.
             TransactionsUnsupportedError: This store has no safe way to do it.
         """
-        said = Settings(op_id, check_isolation(isolation), retry, record_errors)
+        said = settings_of(op_id, isolation, retry, record_errors)
         self._live()
         result: R = transact_sync(self, self._world, fn, said, args, kwargs)
         return result

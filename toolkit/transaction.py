@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
 
 import msgspec
 
+from toolkit._base import in_body
 from toolkit._calls import Calls
 from toolkit._checks import check_op_id, name_of
 from toolkit._tx import AsyncTransaction, BaseTransaction, Transaction
@@ -28,6 +29,12 @@ RESERVED: Final = ("op_id", "isolation", "retry", "record_errors")
 # The code of bodies that were found fit to be run again.
 _FIT: Final[set[CodeType]] = set()
 _MOST_FIT: Final = 1024
+
+
+class JoinError(TypeError, RuntimeError):
+    """
+    A body that was to join another got a store: the wrong argument, and a write beside ``tx``.
+    """
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -57,8 +64,6 @@ class Settings(msgspec.Struct, frozen=True):
         """
         The options of a run on this store.
         """
-        if self.op_id is not None:
-            check_op_id(self.op_id)
         if self.record_errors and self.op_id is None:
             raise TypeError("record_errors= needs an op_id: the error is recorded under it")
         policy = self.retry or store.retry
@@ -97,15 +102,18 @@ class Transactional(Generic[P, R]):
         """
         The same body with other settings for this call.
         """
-        return Transactional(
-            self.fn, Settings(op_id, check_isolation(isolation), retry, record_errors).over(self.settings)
-        )
+        return Transactional(self.fn, settings_of(op_id, isolation, retry, record_errors).over(self.settings))
 
     def __call__(self, target: Any, /, *args: Any, **kwargs: Any) -> R:
         if isinstance(target, BaseTransaction):
             joined: R = self._join(target, args, kwargs)
             return joined
         transact = getattr(target, "transact", None)
+        if in_body.get() is not None and transact is not None:
+            raise JoinError(
+                f"{name_of(self.fn)} is called with {target!r} inside the transaction body {in_body.get()}: a body joins by "
+                f"being called with tx, and no transaction spans two stores"
+            )
         if transact is None:
             raise TypeError(f"{name_of(self.fn)}: the first argument must be a store or a tx, not {target!r}")
         result: R = transact(self, *args, **kwargs)
@@ -120,6 +128,10 @@ class Transactional(Generic[P, R]):
                 f"{name_of(self.fn)} asks for {settings.isolation}, the transaction it joins is {joined.isolation}"
             )
         tx._alive()  # noqa: SLF001
+        if inspect.iscoroutinefunction(self.fn) and isinstance(tx, Transaction):
+            raise TypeError(
+                f"{name_of(self.fn)} is async and cannot join a plain body: nobody would await it"
+            )
         if inspect.iscoroutinefunction(self.fn):
             return self._join_async(tx, args, kwargs)
         saved = tx._run.buffer.save()  # noqa: SLF001
@@ -178,9 +190,7 @@ def transactional(
     ...     sorted(store.snapshot(["a", "b"]).items())
     [('a', {'balance': 7}), ('b', {'balance': 3})]
     """
-    settings = Settings(
-        isolation=check_isolation(isolation), retry=retry, name=name, record_errors=record_errors
-    )
+    settings = settings_of(None, isolation, retry, record_errors, name)
     if fn is not None:
         return Transactional(fn, settings)
 
@@ -190,13 +200,27 @@ def transactional(
     return decorate
 
 
-def check_isolation(isolation: Any) -> Any:
+def settings_of(
+    op_id: Any, isolation: Any, retry: Any, record_errors: Any, name: str | None = None
+) -> Settings:
     """
-    Refuse what is no isolation level.
+    The settings of a call or a decoration, checked; one class of errors may stand for a tuple of it.
+
+    Raises:
+        TypeError: What was passed as ``op_id``, ``retry`` or ``record_errors`` is none.
+        ValueError: There is no such isolation level.
     """
+    if op_id is not None:
+        check_op_id(op_id)
     if isolation is not None and isolation not in ISOLATIONS:
         raise ValueError(f"isolation must be one of {', '.join(ISOLATIONS)}, not {isolation!r}")
-    return isolation
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise TypeError(f"retry must be a RetryPolicy, not {retry!r}")
+    kinds = (record_errors,) if isinstance(record_errors, type) else tuple(record_errors)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise TypeError(f"record_errors must be exception classes, not {kind!r}")
+    return Settings(op_id, isolation, retry, kinds, name)
 
 
 def check_body(fn: Any) -> None:

@@ -114,6 +114,26 @@ def test_repair_takes_keys_from_a_log(at, store, key, tmp_path):
     assert {"n": 1} == store.get(key)
 
 
+def test_repair_finishes_the_transactions_of_a_log(at, store, key, tmp_path):
+    """
+    A process that was killed right after its commit has only said that it committed: whatever is left on the keys of a
+    log's transactions is carried out, and those with nothing left, or nothing there at all, are passed over.
+    """
+    tx = f"{uuid.uuid4().hex[:16]}-1"
+    record = prepared(at, key, tx=tx, lease=-1)
+    raw(at, record, put=dump(Record(record, committed=tx, keys=(key,), at=now())))
+    store.set(f"{key}-b", {"n": 1})
+    keys = [key, f"{key}-b", f"{key}-none"]
+    line = {"v": 1, "timestamp": "2026-11-24T15:00:00Z", "event": "occ.committed", "store": "sqlite"}
+    log = tmp_path / "conflicts.jsonl"
+    log.write_text(json.dumps(line | {"path": "intents", "keys": keys}) + "\n")
+    done = on_sqlite("repair", "--from-log", str(log), "--yes")
+    assert (0, [key]) == (done.exit_code, [line.split()[0] for line in done.stdout.splitlines()])
+    assert "intent" not in inspected(key)
+    again = on_sqlite("repair", "--from-log", str(log), "--yes")
+    assert (0, "") == (again.exit_code, again.stdout)
+
+
 def test_repair_needs_something_to_repair(at, tmp_path):
     """
     No key and no log, or a log that is not there: exit code 2. A log without trouble is fine.

@@ -87,8 +87,29 @@ class Stored:
     @pytest.mark.parametrize("op_id", ["", 5, b"x"])
     def test_an_id_is_a_text(self, store: Caller, key: str, op_id: Any) -> None:
         """Anything else names nothing."""
-        with pytest.raises(TypeError, match="op_id"):
-            store.set(key, {}, op_id=op_id)
+        for call in (
+            lambda: store.set(key, {}, op_id=op_id),
+            lambda: store.outcome(op_id, key=key),
+            lambda: store.void(op_id),
+        ):
+            with pytest.raises(TypeError, match="op_id"):
+                call()
+
+    def test_an_id_can_be_encoded(self, store: Caller, key: str) -> None:
+        """Half a surrogate pair is refused before anything is sent; any other text will do."""
+        with pytest.raises(ValueError, match="surrogate"):
+            store.set(key, {}, op_id="\ud800")
+        for op_id in ("é", "\0", " ", "x" * 10_000):
+            store.set(key, {"by": len(op_id)}, op_id=op_id)
+            assert store.outcome(op_id, key=key) is Outcome.COMMITTED
+
+    @pytest.mark.parametrize(
+        ("receipt", "error"), [(None, TypeError), (b"occ1.", TypeError), ("occ1.", ValueError)]
+    )
+    def test_what_is_no_receipt(self, store: Caller, receipt: Any, error: type[Exception]) -> None:
+        """The error says what to pass."""
+        with pytest.raises(error, match=r"error\.receipt"):
+            store.resolve(receipt)
 
     def test_scalars_carry_no_ids(self, store: Caller, place: Place, key: str) -> None:
         """The error names the cure, and the cure works."""

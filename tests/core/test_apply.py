@@ -211,6 +211,15 @@ class TestOperationIds:
         done = batch(stored(ADA, ops=ops), job("update", change=add(), op_id="m-1"))
         assert (errors_of(done.results), len(done.working.ops)) == (["ok"], 128)
 
+    def test_an_id_is_kept_for_the_whole_window(self) -> None:
+        """Its time is kept in whole seconds, and still it does not go a fraction early."""
+        ops = batch(stored(ADA), job("update", change=add(), op_id="m-1"), now=EPOCH + 0.9).working.ops
+        newer = tuple(Applied(number, int(EPOCH) + 1, 0) for number in range(128))
+        for age, kept in ((599.5, True), (600.5, False)):
+            later = EPOCH + 0.9 + age
+            done = batch(stored(ADA, ops=(*ops, *newer)), job("update", change=add(), op_id="m-2"), now=later)
+            assert (ops[0] in done.working.ops) is kept
+
 
 class TestExpiry:
     def test_an_expired_value_is_missing(self) -> None:

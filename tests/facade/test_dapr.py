@@ -299,7 +299,24 @@ def test_a_block_that_never_opened_is_refused():
     """
     A store that was never entered says so whatever is called on it.
     """
-    store = StateStore("s", port=MemoryStore())
-    for call in (lambda: store.get("k"), lambda: store.set("k", {}), lambda: store.update("k", dict)):
+    calls = {
+        "get": ("k",),
+        "get_many": (["k"],),
+        "read": ("k",),
+        "set": ("k", {}),
+        "update": ("k", dict),
+        "delete": ("k",),
+        "snapshot": (["k"],),
+        "transact": (print,),
+        "outcome": ("op",),
+        "void": ("op",),
+    }
+    for name, arguments in calls.items():
         with pytest.raises(RuntimeError, match="not open"):
-            call()
+            getattr(StateStore("s", port=MemoryStore()), name)(*arguments)
+
+        async def call(name=name, arguments=arguments):
+            await getattr(AsyncStateStore("s", port=MemoryStore()), name)(*arguments)
+
+        with pytest.raises(RuntimeError, match="not open"):
+            anyio.run(call)

@@ -39,6 +39,10 @@ class Report:
     counts: Counter[str]
     receipts: list[str]
 
+    def add(self, other: Report) -> None:
+        self.counts.update(other.counts)
+        self.receipts += other.receipts
+
     @property
     def acked(self) -> int:
         return self.counts["acked"]

@@ -7,7 +7,6 @@ Each row fires at least twenty times; the counts are printed.
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,6 +16,8 @@ from typing import Any, Final
 
 import pytest
 
+from tests.faults.table import COMPONENT
+from tests.faults.table import ENOUGH as TIMES
 from tests.faults.worker import inc
 from toolkit import RetryPolicy, StateStore
 from toolkit.core.model import Row, Write
@@ -29,7 +30,6 @@ from toolkit.testing.component import StoreComponent
 from toolkit.testing.proxy import FaultProxy
 from toolkit.testing.tcp import TcpProxy
 
-TIMES: Final = 20
 STORE: Final = "statestore"
 PATIENT: Final = RetryPolicy(deadline=20.0)
 
@@ -65,10 +65,14 @@ def marking(mark: str) -> Callable[[Any], Any]:
     return lambda value: {"n": value["n"] + 1, "mark": mark}
 
 
+ROW_OF: Final = {
+    "cut": "8 connection cut after the write",
+    "reset": "10 connection reset, worded as a conflict",
+}
+
+
 @pytest.mark.parametrize("fault", ["cut", "reset"])
-def test_connections_that_break_under_a_write(
-    below: Below, fault: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_connections_that_break_under_a_write(below: Below, fault: str, fired: Callable[..., None]) -> None:
     """
     The store has the write and its driver or the sidecar sees a broken connection, or the write never arrived.
 
@@ -82,9 +86,8 @@ def test_connections_that_break_under_a_write(
         break_on(mark.encode())
         assert below.store.update(key, marking(mark)) == {"n": number, "mark": mark}
         assert below.store.get(key) == {"n": number, "mark": mark}
-    with capsys.disabled():
-        sys.stdout.write(f"\n{below.name:>14}: {dict(below.wire.faults)}" + "\n")
     assert below.wire.faults == {fault: TIMES}
+    fired(ROW_OF[fault], below.name, TIMES)
 
 
 @pytest.mark.parametrize("fault", ["cut", "reset"])
@@ -142,7 +145,7 @@ def sinful(daprd_binaries: Binaries) -> Iterator[Sinful]:
             port.close()
 
 
-def test_a_sidecar_that_retries_what_was_applied(sinful: Sinful) -> None:
+def test_a_sidecar_that_retries_what_was_applied(sinful: Sinful, fired: Callable[..., None]) -> None:
     """Row 7: the first try lands and fails, the sidecar's own retry is refused: a conflict that hides a success."""
     before = sinful.component.sinned["fail_after_apply"]
     with sinful.open() as store:
@@ -156,10 +159,12 @@ def test_a_sidecar_that_retries_what_was_applied(sinful: Sinful) -> None:
             sinful.component.sin("fail_after_apply", key=fresh)
             store.create(fresh, {"n": 1})
     assert sinful.component.sinned["fail_after_apply"] == before + 2 * TIMES
+    fired("7 sidecar retries what was applied", COMPONENT, 2 * TIMES)
 
 
-def test_an_etag_that_a_foreign_write_leaves_alone(sinful: Sinful) -> None:
+def test_an_etag_that_a_foreign_write_leaves_alone(sinful: Sinful, fired: Callable[..., None]) -> None:
     """Row 14: the store keeps its ETag over a blind write; the version of the value tells all the same."""
+    before = sinful.component.sinned["frozen_etag"]
     with sinful.open() as store:
         for number in range(TIMES):
             key = fresh_key()
@@ -171,6 +176,8 @@ def test_an_etag_that_a_foreign_write_leaves_alone(sinful: Sinful) -> None:
             with pytest.raises(ConflictError):
                 store.compare_and_set(key, {"n": 1}, old)
             assert store.get(key) == {"n": 50 + number}
+    assert sinful.component.sinned["frozen_etag"] == before + TIMES
+    fired("14 ETag unchanged by a foreign write", COMPONENT, TIMES)
 
 
 def test_a_write_under_way_when_the_etag_stays(sinful: Sinful) -> None:
@@ -196,7 +203,7 @@ def test_a_write_under_way_when_the_etag_stays(sinful: Sinful) -> None:
 
 
 @pytest.mark.parametrize("sin", ["ack_without_apply", "ack_conflict"])
-def test_a_success_that_is_none(sinful: Sinful, sin: Any) -> None:
+def test_a_success_that_is_none(sinful: Sinful, sin: Any, fired: Callable[..., None]) -> None:
     """Row 17: where the profile says that the store lies, every yes is read back; nothing is lost."""
     before = sinful.component.sinned[sin]
     with sinful.open(lies=True) as store, sinful.open(lies=True) as rival:
@@ -220,3 +227,5 @@ def test_a_success_that_is_none(sinful: Sinful, sin: Any) -> None:
                 assert store.update(key, inc) == {"n": number + 1}
                 assert store.get(key) == {"n": number + 1}
     assert sinful.component.sinned[sin] == before + TIMES
+    if sin == "ack_conflict":
+        fired("17 raced write acknowledged", COMPONENT, TIMES)

@@ -4,9 +4,9 @@ The fault table row by row, through a proxy before a real daprd; each row fires 
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Self
 
@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import LiveStore
 from tests.faults.crew import fresh_key, line
+from tests.faults.table import ENOUGH
 from tests.faults.worker import inc
 from toolkit import ABSENT, RetryPolicy, StateStore
 from toolkit.core.model import Write
@@ -21,8 +22,6 @@ from toolkit.dapr.address import Token, address_of
 from toolkit.dapr.port import GrpcPort
 from toolkit.errors import AlreadyExistsError, ConflictError, NotFoundError
 from toolkit.testing.proxy import Fault, FaultProxy
-
-TIMES: Final = 20
 
 
 class Rows:
@@ -152,35 +151,39 @@ class Rows:
         assert self.rival.get(key) == {"n": winner}
 
 
-ROWS: Final = tuple(name for name in vars(Rows) if name.startswith("row_"))
+# What each method shows of the table.
+SHOWN: Final = {
+    "row_1_reply_of_cas_lost": "1 reply of a compare-and-set lost",
+    "row_2_request_lost": "2 request lost",
+    "row_3_reply_of_delete_lost": "3 reply of a delete lost",
+    "row_4_reply_of_create_lost": "4 reply of a create lost",
+    "row_6_duplicate_at_once": "6 duplicate at once",
+    "row_6_duplicate_late": "6 duplicate late",
+    "row_9_sdk_retries_on": "9 retries of the SDK switched on",
+    "row_12_stale_write_on_a_deleted_key": "12 stale write on a deleted key",
+    "row_13_deleted_and_created_again": "13 deleted and created again",
+    "row_15_create_over_a_plain_key": "15 create over a plain key",
+    "row_16_two_creates_at_once": "16 two creates at once",
+}
 
 
 @pytest.mark.timeout(240)
 def test_each_row_of_the_table(
-    store_of: LiveStore,
-    proxy: FaultProxy,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    store_of: LiveStore, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, fired: Callable[..., None]
 ) -> None:
-    """Every row that concerns single keys, at least twenty times on this store; the counts are printed."""
+    """Every row that concerns single keys, at least twenty times on this store; the counts go into the table."""
     monkeypatch.setenv("DAPR_API_MAX_RETRIES", "5")
-    counts: Counter[str] = Counter()
     with Rows(store_of, proxy) as rows:
-        for name in ROWS:
-            for _ in range(TIMES):
+        for name, row in SHOWN.items():
+            for _ in range(ENOUGH):
                 getattr(rows, name)()
-                counts[name] += 1
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\n{store_of.name:>14}: " + ", ".join(f"{name[4:]} {counts[name]}" for name in ROWS) + "\n"
-        )
-    assert min(counts[name] for name in ROWS) >= TIMES
+            fired(row, store_of.name, ENOUGH)
     scripted: Counter[str] = Counter()
     for (_, fault), number in proxy.faults.items():
         scripted[fault] += number
     assert scripted == {
-        "drop_reply": 4 * TIMES,
-        "drop_request": TIMES,
-        "duplicate": TIMES,
-        "late_duplicate": TIMES,
+        "drop_reply": 4 * ENOUGH,
+        "drop_request": ENOUGH,
+        "duplicate": ENOUGH,
+        "late_duplicate": ENOUGH,
     }

@@ -24,6 +24,7 @@ from toolkit.errors import (
     StoreUnavailableError,
 )
 from toolkit.testing.history import History
+from toolkit.testing.points import arm_from_environment
 
 
 def inc(value: Any) -> Any:
@@ -194,6 +195,7 @@ def say(what: dict[str, Any]) -> None:
 
 
 def main() -> None:
+    arm_from_environment()
     job = json.loads(sys.argv[1])
     retry = RetryPolicy(deadline=job.get("deadline", 20.0))
     with StateStore(job["store"], address=job["address"], retry=retry) as store:

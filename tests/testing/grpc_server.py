@@ -23,6 +23,7 @@ class CountingServer:
         self.received: list[bytes] = []
         self.metadata: list[tuple[str, str]] = []
         self.arrived = threading.Semaphore(0)
+        self._lock = threading.Lock()
         self._server = grpc.server(ThreadPoolExecutor(16))
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, self._handlers()),)
@@ -40,10 +41,12 @@ class CountingServer:
         }
 
     def _save(self, request: bytes, context: grpc.ServicerContext) -> bytes:
-        self.received.append(request)
+        with self._lock:
+            self.received.append(request)
+            count = len(self.received)
         self.metadata = [(key, value) for key, value in context.invocation_metadata()]
         self.arrived.release()
-        return b"%d" % len(self.received)
+        return b"%d" % count
 
     def _refuse(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         context.set_trailing_metadata((("x-reason", "stale"), ("detail-bin", b"\x00\xff")))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.testing.history import History, Op, load, parse
+from toolkit.testing.history import History, Op, export, load, parse
 
 
 def test_an_operation_is_one_line_in_the_documented_form(tmp_path: Path) -> None:
@@ -54,6 +54,27 @@ def test_the_three_outcomes_come_back(tmp_path: Path) -> None:
         Op(ids[2], 3, "del", "fail", 4, 5, "k"),
     ]
     assert parse(path.read_text().splitlines())[1] == [{"type": "header", "seed": 7}]
+
+
+def test_an_export_has_one_line_for_each_operation(tmp_path: Path) -> None:
+    """A header, then every operation once, as it ended; exports of several runs follow each other in one file."""
+    clock = iter(range(10))
+    path, target = tmp_path / "h.jsonl", tmp_path / "all.jsonl"
+    with History(path, clock=lambda: next(clock)) as history:
+        history.transaction("w1", [["r", "x", None], ["append", "x", 9]], op="u-1").ok(
+            mops=[["r", "x", [7]], ["append", "x", 9]]
+        )
+        history.call("w2", "read", "k")
+    export(path, target, seed=7)
+    export(path, target, seed=8)
+    rows = [json.loads(line) for line in target.read_text().splitlines()]
+    for row in rows:
+        row.pop("id", None)
+    once = [
+        {"proc": "w1", "f": "txn", "mops": [["r", "x", [7]], ["append", "x", 9]], "type": "ok", "call": 0, "ret": 1, "op": "u-1"},
+        {"proc": "w2", "f": "read", "key": "k", "arg": None, "out": None, "type": "info", "call": 2, "ret": None},
+    ]  # fmt: skip
+    assert rows == [{"type": "header", "seed": 7}, *once, {"type": "header", "seed": 8}, *once]
 
 
 def test_a_call_that_never_ended_is_info(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ The linearizability checker: every kind of violation is found, clean histories p
 from __future__ import annotations
 
 import random
-import time
 from collections import Counter
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 
 from tests.testing.histories import apply, long_history, random_history
 from toolkit.testing.history import Op
-from toolkit.testing.linear import check_key, check_linearizable
+from toolkit.testing.linear import BUDGET, check_key, check_linearizable
 
 
 def op(f: str, arg: Any, out: Any, call: int, ret: int | None, kind: Any = "ok", key: str = "k") -> Op:
@@ -169,17 +168,15 @@ def test_an_independent_checker_agrees_on_ten_thousand_random_histories() -> Non
 
 
 @pytest.mark.parametrize("functions", ["read write cas del", "read inc inc"])
-def test_a_long_history_with_many_unknowns_is_decided_quickly(functions: str) -> None:
-    """800 operations of one key, 30 % of them unknown, are decided well within the budget."""
-    history = long_history(1, ops=800, unknown=0.3, functions=functions.split())
-    started = time.perf_counter()
-    found = check_key(history)
+def test_a_long_history_with_many_unknowns_is_decided_early(functions: str) -> None:
+    """800 operations of one key, 30 % of them unknown, take a fifth of the budget at most."""
+    found = check_key(long_history(1, ops=800, unknown=0.3, functions=functions.split()))
     assert found.verdict == "ok"
-    assert time.perf_counter() - started < 20
+    assert found.configurations < BUDGET / 5
 
 
-def test_many_keys_are_decided_quickly() -> None:
-    """20,000 operations over 100 keys with 3 % unknown take a few seconds."""
+def test_many_keys_are_decided_early() -> None:
+    """20,000 operations over 100 keys with 3 % unknown: no more than twenty possibilities looked at for each."""
     source = random.Random(5)
     history: list[Op] = []
     for key in range(100):
@@ -190,6 +187,6 @@ def test_many_keys_are_decided_quickly() -> None:
             Op(row.id, row.proc, row.f, row.type, row.call, row.ret, f"k{key}", row.arg, row.out)
             for row in rows
         ]
-    started = time.perf_counter()
-    assert check_linearizable(history).verdict == "ok"
-    assert time.perf_counter() - started < 20
+    report = check_linearizable(history)
+    assert report.verdict == "ok"
+    assert sum(key.configurations for key in report.keys.values()) < 20 * len(history)

@@ -4,8 +4,6 @@ The simulator does what its seed says, and finds what it is there to find.
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from tests.testing.worlds import DictWorld
@@ -264,13 +262,10 @@ def test_a_livelock_is_reported() -> None:
         simulate(1, {"a": forever}, DictWorld(), max_events=500)
 
 
-def test_the_scheduler_is_fast_enough_for_a_test_suite() -> None:
-    """200 runs of two clients with five increments each are far under the budget of 20,000 in three minutes."""
-    started = time.perf_counter()
+def test_seeds_are_different_schedules() -> None:
+    """Of 200 seeds hardly two run alike."""
     digests = {
         run(seed, ROUGH, a=increments(5, blind_retry=True), b=increments(5, blind_retry=True)).digest
         for seed in range(200)
     }
-    rate = 200 / (time.perf_counter() - started)
     assert len(digests) > 195
-    assert rate > 100

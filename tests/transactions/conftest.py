@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import LiveStore
 from tests.faults.crew import STORES
 from tests.transactions.colours import COLOURS, PROFILES, Scenario, run
+from tests.transactions.live import SEED
 from toolkit.testing.memory import MemoryStore
 from toolkit.testing.proxy import FaultProxy
 
@@ -36,12 +37,6 @@ def play(colour: str, port: MemoryStore) -> Callable[..., None]:
     return played
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--history", help="Keep the list-append history of a store in FILE, its name put before the ending."
-    )
-
-
 @pytest.fixture(params=STORES)
 def store_of(request: pytest.FixtureRequest, live_named: Callable[[str], LiveStore]) -> LiveStore:
     return live_named(str(request.param))
@@ -49,5 +44,5 @@ def store_of(request: pytest.FixtureRequest, live_named: Callable[[str], LiveSto
 
 @pytest.fixture
 def proxy(store_of: LiveStore) -> Iterator[FaultProxy]:
-    with FaultProxy(store_of.sidecar.grpc_port, seed=5, late_after=2.0) as proxy:
+    with FaultProxy(store_of.sidecar.grpc_port, seed=SEED, late_after=2.0) as proxy:
         yield proxy

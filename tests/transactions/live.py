@@ -8,6 +8,8 @@ import os
 import sys
 import uuid
 from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -17,8 +19,12 @@ from toolkit import RetryPolicy, StateStore
 from toolkit.core.model import Row
 from toolkit.dapr.address import Token, address_of
 from toolkit.dapr.port import GrpcPort
+from toolkit.sidecar import find
+from toolkit.testing.history import export
 from toolkit.testing.proxy import Fault, FaultProxy
 
+# Of the draws of the proxy; the clients draw by their own numbers.
+SEED: Final = 5
 LONG: Final = bool(os.environ.get("OCC_REQUIRE_STORES"))
 RATES: Final[dict[Fault, float]] = {
     "drop_reply": 0.08,
@@ -49,6 +55,15 @@ def check_fired(proxy: FaultProxy, least: int) -> None:
 def say(capsys: pytest.CaptureFixture[str], text: str) -> None:
     with capsys.disabled():
         sys.stdout.write(f"\n{text}\n")
+
+
+def keep(config: pytest.Config, file: Path, store: LiveStore, proxy: FaultProxy) -> None:
+    """Add a history to the file of ``--history``, with what was done to its calls."""
+    target = config.getoption("--history")
+    if target:
+        faults = [[fired.at, fired.method, fired.fault] for fired in proxy.log]
+        versions = {"dapr-occ": version("dapr-occ"), "daprd": find().version}
+        export(file, target, store=store.name, seed=SEED, faults=faults, versions=versions)
 
 
 def raw(store: LiveStore) -> GrpcPort:

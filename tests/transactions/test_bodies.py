@@ -243,6 +243,55 @@ def test_record_errors(play: Play) -> None:
     play(scenario)
 
 
+def test_the_text_of_a_recorded_error(play: Play, port: MemoryStore) -> None:
+    """What JSON cannot hold is spelled out, the first time as on a repeat; too long a text is refused like a result."""
+
+    async def body(tx: Any, text: str) -> None:
+        raise RefusedError(text)
+
+    async def scenario(store: Any) -> None:
+        for _ in range(2):
+            with pytest.raises(RecordedError) as caught:
+                await store.transact(body, "half \ud800", op_id="half", record_errors=(RefusedError,))
+            assert caught.value.message == r"half \ud800"
+        before = port.calls["put"], port.calls["multi"]
+        with pytest.raises(ResultTooLargeError, match="text of the error"):
+            await store.transact(body, "x" * 70_000, op_id="long", record_errors=(RefusedError,))
+        assert (port.calls["put"], port.calls["multi"]) == before
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("then", ["guard", "put", "nothing"])
+def test_a_peek_counts_where_the_key_is_guarded_or_written(play: Play, port: MemoryStore, then: str) -> None:
+    """A key that was peeked at and is guarded or written as well must be as it was seen; else a peek stands for nothing."""
+    seen: list[int] = []
+
+    def rival() -> None:
+        with StateStore("s", port=port) as store:
+            store.set("b", {"n": 7})
+
+    async def body(tx: Any) -> None:
+        seen.append((await tx.peek("b"))["n"])
+        if len(seen) == 1:
+            thread = Thread(target=rival)
+            thread.start()
+            thread.join()
+        tx.put("a", {"n": seen[-1]})
+        if then == "guard":
+            tx.guard("b")
+        if then == "put":
+            tx.put("b", {"n": seen[-1] + 1})
+
+    async def scenario(store: Any) -> None:
+        await two(store)
+        await store.transact(body)
+        assert seen == ([0] if then == "nothing" else [0, 7])
+        assert await total(store) == {"a": seen[-1], "b": 8 if then == "put" else 7}
+
+    play(scenario)
+
+
 def test_a_result_over_the_limit(play: Play, port: MemoryStore) -> None:
     """``ResultTooLargeError`` comes before anything is sent; a result that is no JSON is refused too."""
 
@@ -340,7 +389,7 @@ def test_a_write_outside_tx(play: Play) -> None:
 
 def test_rights(play: Play) -> None:
     """A written key needs WRITE, a deleted one REMOVE, and so does a guard and a read key of a writing body."""
-    rights = {"rw-": Access.READ | Access.WRITE, "all-": Access.ALL, "_occ-": Access.ALL, "": Access.READ}
+    rights = {"rw-": Access.READ | Access.WRITE, "all-": Access.ALL, "": Access.READ}
 
     async def put(tx: Any, key: str) -> None:
         tx.put(key, {"n": 1})
@@ -369,8 +418,27 @@ def test_rights(play: Play) -> None:
         await store.transact(remove, "all-a")
         await store.transact(guard, "rw-b")
         assert await store.transact(look) is None
+        assert await store.transact(look, op_id="op") is None
+        assert await store.void("op") is Outcome.COMMITTED
 
     play(scenario, access=rights)
+
+
+def test_a_reader_leaves_no_record(play: Play, port: MemoryStore) -> None:
+    """A handle that may only read runs bodies that only read; under an operation id even those would write."""
+
+    async def look(tx: Any) -> Any:
+        return await tx.get("a")
+
+    async def scenario(store: Any) -> None:
+        assert await store.transact(look) is None
+        with pytest.raises(AccessDeniedError, match="op_id"):
+            await store.transact(look, op_id="op")
+        with pytest.raises(AccessDeniedError):
+            await store.void("op")
+        assert (port.calls["put"], port.calls["multi"]) == (0, 0)
+
+    play(scenario, access=Access.READ)
 
 
 def test_attempts_run_out(play: Play, port: MemoryStore) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from toolkit import AsyncStateStore, RetryPolicy, StateStore, transactional
+from toolkit.errors import RecordedError
 from toolkit.testing.memory import MemoryStore
 
 
@@ -111,8 +112,11 @@ def test_joining_another_store() -> None:
         put(other, "a", 1)
 
     with StateStore("s", port=MemoryStore()) as store, StateStore("t", port=MemoryStore()) as other:
+        for refusal in (TypeError, RuntimeError):
+            with pytest.raises(refusal, match="tx"):
+                store.transact(outer, other)
         with pytest.raises(RuntimeError, match="tx"):
-            store.transact(outer, other)
+            store.transact(lambda tx: other.transact(put, "a", 1))
         assert other.get("a") is None
 
 
@@ -167,6 +171,39 @@ def test_a_body_of_the_wrong_colour() -> None:
                 await store.transact(plain)  # type: ignore[arg-type]
 
     asyncio.run(main())
+
+
+def test_an_async_body_joins_no_plain_one() -> None:
+    """Nobody would await it: a TypeError instead of writes that silently never happen."""
+
+    @transactional
+    async def inner(tx: Any) -> None: ...
+
+    def outer(tx: Any) -> None:
+        inner(tx)
+
+    with StateStore("s", port=MemoryStore()) as store, pytest.raises(TypeError, match="async"):
+        store.transact(outer)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"record_errors": ("name",)}, {"record_errors": 5}, {"retry": 3}, {"op_id": ""}, {"op_id": 5}],
+)
+def test_settings_that_cannot_be_meant(settings: dict[str, Any]) -> None:
+    """A TypeError at once, not when the body happens to raise."""
+    with pytest.raises(TypeError):
+        put.options(**settings)
+    with StateStore("s", port=MemoryStore()) as store, pytest.raises(TypeError):
+        store.transact(put, "a", 1, **settings)
+
+
+def test_one_class_of_recorded_errors() -> None:
+    """It need not be in a tuple."""
+    with StateStore("s", port=MemoryStore()) as store:
+        for _ in range(2):
+            with pytest.raises(RecordedError):
+                store.transact(put_and_fail, "a", op_id="op", record_errors=RefusedError)  # type: ignore[arg-type]
 
 
 def test_a_store_that_is_not_open() -> None:

@@ -6,7 +6,6 @@ Controls on plain Dapr show that each workload can fail. A run whose faults did 
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 from tests.conftest import LiveStore
 from tests.faults.crew import line
 from tests.transactions.crew import Crew, Worker
-from tests.transactions.live import LONG, RATES, check_fired, names, opened, say
+from tests.transactions.live import LONG, RATES, check_fired, keep, names, opened, say
 from tests.transactions.worker import move
 from toolkit.testing.append import check_append
 from toolkit.testing.history import History, load
@@ -54,15 +53,12 @@ def test_list_append(
             told.update(worker.hear())
     proxy.heal()
     with opened(store_of) as store, History(file) as history:
-        pending = history.call("audit", "final", mops=[["r", key, None] for key in keys])
+        pending = history.call("audit", "final", store=store_of.name, mops=[["r", key, None] for key in keys])
         final = store.snapshot(keys)
         pending.ok(mops=[["r", key, final[key]["l"] if key in final else []] for key in keys])
     report = check_append(load(file))
     say(capsys, f"{store_of.name:>14}: {dict(told)}, {dict(report.transactions)}: {report}")
-    kept = request.config.getoption("--history", default=None)
-    if kept:
-        path = Path(kept)
-        shutil.copy(file, path.with_name(f"{path.stem}-{store_of.name}{path.suffix}"))
+    keep(request.config, file, store_of, proxy)
     assert report.ok, str(report)
     assert told["ok"] >= 0.6 * 6 * times, f"this run is void: only {told['ok']} transactions were ok"
     check_fired(proxy, 10)

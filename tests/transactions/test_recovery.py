@@ -124,11 +124,11 @@ def test_a_record_without_keys_expires_from_the_start() -> None:
 
 def test_lost_answers_are_settled_from_the_record() -> None:
     """Whatever write of a commit loses its answer or is lost itself, the transaction is applied once."""
-    for fault in ("drop_reply", "drop_request", "duplicate", "late"):
+    for fault in ("drop_reply", "drop_request", "duplicate", "late_duplicate"):
         for place in range(3):
             port = MemoryStore("redis")
             with StateStore("s", port=port) as store:
-                port.next(*["ok"] * place, fault)
+                port.next(*[None] * place, fault)
                 store.transact(move)
                 assert dict(store.snapshot("ab")) == {"a": {"n": 1}, "b": {"n": 1}}, (fault, place)
 

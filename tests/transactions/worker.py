@@ -83,7 +83,8 @@ def appends(store: StateStore, job: dict[str, Any]) -> dict[str, Any]:
                 if dice.random() < 0.6:
                     mops.append(["append", key, job["seed"] * 100_000 + number])
             op_id = f"{job['name']}-{number}" if number % 2 else None
-            pending = history.transaction(job["name"], mops)
+            named = {"op": op_id} if op_id else {}
+            pending = history.transaction(job["name"], mops, store=job["store"], **named)
             try:
                 done = store.transact(append, mops, op_id=op_id)
             except OutcomeUnknownError:

@@ -16,7 +16,7 @@ from toolkit.core.settle import read
 from toolkit.core.site import Site
 from toolkit.core.steps import Now, Steps
 from toolkit.review.reading import Decoding, Intake, expand, merged, open_sources
-from toolkit.review.records import DECODER, Conflict, GaveUp, OutcomeUnknown
+from toolkit.review.records import DECODER, Committed, Conflict, GaveUp, OutcomeUnknown, Record
 
 _DEADLINE = 10.0
 _CONNECT = 3.0
@@ -55,18 +55,30 @@ def _settling(site: Site, key: str, deadline: float) -> Steps[Plan]:
     return Plan(f"was in transaction {intent.tx}, which is {how}")
 
 
-def keys_in_trouble(files: Sequence[str], store: str) -> list[str]:
+def keys_in_log(files: Sequence[str], store: str) -> tuple[list[str], list[str]]:
     """
-    The keys of a store that a conflict log names as unclear, unreadable, or held by a transaction; in order.
+    The keys of a store that a conflict log names as unclear, unreadable, or held by a transaction; and the others that
+    took part in transactions, which a process that died may have left unfinished. Both in order.
 
     Raises:
         InputError: A file does not exist.
     """
-    intake, found = Intake(), dict[str, None]()
+    intake, troubled, touched = Intake(), dict[str, None](), dict[str, None]()
     decoding = Decoding(intake, DECODER)
     for _, block in merged(open_sources(expand(files), intake)):
         for record in decoding.records(block):
-            held = isinstance(record, Conflict) and record.winner_kind == "intent"
-            if record.store == store and (held or isinstance(record, GaveUp | OutcomeUnknown)):
-                found |= dict.fromkeys((record.key, *record.keys) if record.key else record.keys)
-    return list(found)
+            if record.store == store:
+                named = dict.fromkeys((record.key, *record.keys) if record.key else record.keys)
+                troubled |= named if _in_trouble(record) else {}
+                touched |= named if _in_transaction(record) else {}
+    return list(troubled), [key for key in touched if key not in troubled]
+
+
+def _in_trouble(record: Record) -> bool:
+    held = isinstance(record, Conflict) and record.winner_kind == "intent"
+    return held or isinstance(record, GaveUp | OutcomeUnknown)
+
+
+def _in_transaction(record: Record) -> bool:
+    committed = isinstance(record, Committed) and record.path == "intents"
+    return committed or (isinstance(record, Conflict) and record.cause == "transaction_abort")

@@ -138,6 +138,14 @@ def is_record(key: str) -> bool:
     return key.startswith((TX_PREFIX, OP_PREFIX))
 
 
+def is_unfinished(row: Row, key: str) -> bool:
+    """
+    Whether repair has something to do about a row.
+    """
+    seen = None if row.missing else understand(key, row)[0]
+    return not row.missing and (seen is None or intent_of(seen) is not None)
+
+
 def _delete(key: str, row: Row, profile: Profile, says: str) -> Plan:
     return Plan(says, cas_write(profile, key, None, row.etag))
 

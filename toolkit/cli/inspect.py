@@ -44,6 +44,7 @@ _Key = Annotated[
     str, typer.Argument(metavar="KEY", help="The key, as the application calls it: without its app id.")
 ]
 _Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+_NO_TROUBLE: Final = "the log names no key in trouble"
 # The longest life a tombstone can need: the default op_ttl of a store.
 _WEEK: Final = 604800.0
 
@@ -98,7 +99,8 @@ def repair(
         typer.Option(
             "--from-log",
             metavar="FILE",
-            help="Take the keys that a conflict log names as unclear, unreadable or held by a transaction; may be repeated.",
+            help="Take the keys that a conflict log names as unclear, unreadable or held by a transaction, and those of its "
+            "transactions that are not finished; may be repeated.",
         ),
     ] = None,
     store: Store = "statestore",
@@ -111,24 +113,27 @@ def repair(
     The visible members of a value with a corrupt stamp stay as they are. A transaction that has not committed by the end
     of its lease is aborted; one that has is carried out on all its keys.
     """
-    from toolkit.cli._settle import keys_in_trouble
-    from toolkit.cli._upkeep import plan_repair
+    from toolkit.cli._settle import keys_in_log
+    from toolkit.cli._upkeep import is_unfinished, plan_repair
     from toolkit.review.reading import InputError
 
     wanted = list(keys or ())
     try:
-        wanted += keys_in_trouble(from_log, store) if from_log else []
+        troubled, touched = keys_in_log(from_log or (), store)
     except InputError as error:
         _say("repair", str(error))
         raise typer.Exit(USAGE) from None
-    if not wanted:
-        _say(
-            "repair",
-            "the log names no key in trouble" if from_log else "name a KEY, or a log with --from-log FILE",
-        )
+    if not wanted and not troubled and not touched:
+        _say("repair", _NO_TROUBLE if from_log else "name a KEY, or a log with --from-log FILE")
         raise typer.Exit(FINE if from_log else USAGE)
     question = "Mend them? What a corrupt stamp knew (operation ids, expiry) cannot be read and is lost."
     with _opened("repair", store, address) as shelf:
+        wanted += [key for key in troubled if not shelf.read(key).missing]
+        # Of the many keys of a log's transactions only those with something left on them are worth a word.
+        wanted += [key for key in touched if is_unfinished(shelf.read(key), key)]
+        if not wanted:
+            _say("repair", _NO_TROUBLE)
+            raise typer.Exit(FINE)
         raise typer.Exit(_carry_out("repair", shelf, wanted, plan_repair, None if yes else question))
 
 

@@ -7,6 +7,7 @@ what to write and what each caller is to be told if that write commits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ def apply(seen: Seen, jobs: Sequence[Job], now: float, rules: Rules) -> Batch:
         sealed=Sealed(None, seen.value) if alive else ABSENT,
         bare=alive and type(seen.value) is not dict,
         expires=seen.expires if alive else None,
-        version=seen.version(now),
+        version=seen.version(now) if any(job.etag is not None for job in jobs) else None,
         ops=seen.stamp.ops if seen.stamp is not None else (),
     )
     results: list[Result] = []
@@ -96,7 +97,8 @@ def _with_op(working: Working, job: Job, op: OpId, now: float, rules: Rules) -> 
             f"carry; the next place is free in {max(oldest, 1):.0f} s. Spread the ids over several keys, lower "
             f"op_window, or use store.transact(..., op_id=...), which keeps them in records of their own"
         )
-    ops = (*kept, Applied(op.hash, int(now), op.tag))
+    # Rounded up: an id is kept for the whole window.
+    ops = (*kept, Applied(op.hash, math.ceil(now), op.tag))
     return Working(
         working.sealed, working.bare, working.expires, working.version, ops, working.fresh + 1, dirty=True
     )

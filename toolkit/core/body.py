@@ -8,16 +8,18 @@ the bodies before it in the batch have made (``merge``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from toolkit.core.buffer import Buffer, Buffered
 from toolkit.core.intents import intent_of
 from toolkit.core.jobs import check_value
-from toolkit.core.model import ABSENT, CLEAR, TTL, Reply
+from toolkit.core.model import ABSENT, CLEAR, TTL, Reply, Row
 from toolkit.core.plan import Path, Plan, version_of
 from toolkit.core.reading import visible
-from toolkit.core.records import Record, op_key
+from toolkit.core.records import Record, load, op_key
 from toolkit.core.recovery import peek, read_record
 from toolkit.core.seen import Seen, see
 from toolkit.core.settle import read
@@ -25,7 +27,13 @@ from toolkit.core.site import Site, rpc_timeout
 from toolkit.core.stamp import WriteId
 from toolkit.core.steps import GetAll, Now, Steps
 from toolkit.core.value import plain, seal
-from toolkit.errors import AlreadyExistsError, OperationIdReusedError, OperationVoidedError, RecordedError
+from toolkit.errors import (
+    AlreadyExistsError,
+    CorruptValueError,
+    OperationIdReusedError,
+    OperationVoidedError,
+    RecordedError,
+)
 
 if TYPE_CHECKING:
     from toolkit.core.working import Working
@@ -54,41 +62,6 @@ class Options(msgspec.Struct, frozen=True):
     record_errors: tuple[type[BaseException], ...] = ()
 
 
-class Buffered(msgspec.Struct):
-    """
-    A pending write.
-    """
-
-    value: Any
-    ttl: TTL = CLEAR
-    must_be_new: bool = False
-
-
-class Buffer(msgspec.Struct):
-    """
-    What one attempt of the body has read and means to write; a savepoint is a copy of the second half.
-    """
-
-    reads: dict[str, Seen] = msgspec.field(default_factory=dict[str, Seen])
-    shown: dict[str, tuple[Seen, str]] = msgspec.field(default_factory=dict[str, tuple[Seen, str]])
-    peeked: dict[str, Seen] = msgspec.field(default_factory=dict[str, Seen])
-    writes: dict[str, Buffered] = msgspec.field(default_factory=dict[str, Buffered])
-    guards: set[str] = msgspec.field(default_factory=set[str])
-    after: list[Callable[[], Any]] = msgspec.field(default_factory=list[Callable[[], Any]])
-
-    def save(self) -> tuple[dict[str, Buffered], set[str], list[Callable[[], Any]]]:
-        return dict(self.writes), set(self.guards), list(self.after)
-
-    def restore(self, saved: tuple[dict[str, Buffered], set[str], list[Callable[[], Any]]]) -> None:
-        self.writes, self.guards, self.after = saved
-
-    def drop(self) -> None:
-        """
-        Forget what was to be written.
-        """
-        self.restore(({}, set(), []))
-
-
 class Finished(msgspec.Struct, frozen=True):
     """
     The transaction is over: its result, or an error of the body that its reads justify.
@@ -111,6 +84,7 @@ class BodyRun:
 
     Attributes:
         working: The working copy of the batch the attempt is part of, while it is its turn there.
+        apart: How many of the reads of the attempt its body has waited for one by one.
     """
 
     def __init__(
@@ -134,19 +108,41 @@ class BodyRun:
         self.path: Path = "single"
         self.plan: Plan | None = None
         self.working: Working | None = None
+        self.apart: int = 0
 
     # -- an attempt begins -----------------------------------------------------------------------------------------
 
-    def begin(self) -> Steps[Finished | None]:
+    def begin(self, ahead: tuple[str, ...] = ()) -> Steps[Finished | None]:
         """
-        Start an attempt; with an operation id, first see whether it is done already.
+        Start an attempt; with an operation id, first see whether it is done already, and read *ahead* with that.
         """
-        self.start((yield from Now()).mono)
+        now = yield from Now()
+        self.start(now.mono)
         self.id = self.writer.next_id()
         if self.options.op_id is None:
             return None
-        self.record = yield from read_record(self.site, op_key(self.options.op_id), self.deadline)
+        key, ahead = op_key(self.options.op_id), tuple([each for each in ahead if each not in self.warm])
+        answers: tuple[Row | Reply, ...] = ()
+        if ahead:
+            answers = yield from GetAll((key, *ahead), rpc_timeout(self.deadline, now.mono))
+            self._warm_up(ahead, answers[1:])
+        if answers and isinstance(answers[0], Row):
+            self.record = load(key, answers[0])
+        else:
+            self.record = yield from read_record(self.site, key, self.deadline)
         return self.recorded(self.record)
+
+    def _warm_up(
+        self, keys: tuple[str, ...], answers: tuple[Row | Reply, ...], *, bulk: bool = False
+    ) -> None:
+        """
+        Keep what was read for when the body asks for it; what cannot be used is read again by itself then.
+        """
+        for key, answer in zip(keys, answers, strict=True):
+            # Some bulk reads miss what is there.
+            if not isinstance(answer, Reply) and not (bulk and answer.missing):
+                with suppress(CorruptValueError):
+                    self.warm[key] = see(key, answer)
 
     def recorded(self, record: Record) -> Finished | None:
         """
@@ -164,7 +160,7 @@ class BodyRun:
         """
         self.attempt += 1
         self.attempt_started = mono
-        self.buffer, self.plan = Buffer(), None
+        self.buffer, self.plan, self.apart = Buffer(), None, 0
 
     def _recorded(self, record: Record) -> Finished | None:
         op_id, label = self.options.op_id, self.options.label
@@ -199,6 +195,7 @@ class BodyRun:
         found = self.at_hand(key)
         if found is not NOTHING:
             return found
+        self.apart += 1
         seen, version = yield from self._look(key)
         return plain(seen.value, key) if version else ABSENT
 
@@ -264,10 +261,7 @@ class BodyRun:
         now = yield from Now()
         bulk = self.site.profile.bulk_pays and self.site.profile.linearizable
         answers = yield from GetAll(missing, rpc_timeout(self.deadline, now.mono), bulk=bulk)
-        for key, answer in zip(missing, answers, strict=True):
-            # Some bulk reads miss what is there: a key that seems absent is read again by itself.
-            if not isinstance(answer, Reply) and not (bulk and answer.missing):
-                self.warm[key] = see(key, answer)
+        self._warm_up(missing, answers, bulk=bulk)
 
     def peek(self, key: str) -> Steps[Any]:
         """
@@ -287,8 +281,10 @@ class BodyRun:
         if seen is None:
             seen = yield from visible(self.site, key, self.deadline)
             peeked[key] = seen
-        wall = (yield from Now()).wall
-        return plain(seen.value, key) if seen.exists(wall) else ABSENT
+        version = version_of(seen, (yield from Now()).wall)
+        # The first look counts: what is seen of a key later may have expired meanwhile.
+        self.buffer.glimpsed.setdefault(key, version)
+        return plain(seen.value, key) if version else ABSENT
 
     def put(self, key: str, value: Any, ttl: TTL, *, create: bool = False) -> None:
         """

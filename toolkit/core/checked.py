@@ -61,7 +61,7 @@ class CheckedRun(BodyRun):
             shown = buffer.shown.get(key)
             if shown is None and key in buffer.reads:
                 shown = yield from self._look(key)
-            version = shown[1] if shown is not None else None
+            version = shown[1] if shown is not None else buffer.glimpsed.get(key)
             row = (
                 buffer.reads.get(key)
                 or self.warm.pop(key, None)

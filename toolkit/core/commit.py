@@ -36,23 +36,44 @@ _PUSHES: Final = 3
 _RESENDS: Final = 3
 
 
-def commit_intents(site: Site, plan: Plan) -> Steps[Ended]:
+def intents_of(site: Site, plan: Plan) -> Steps[tuple[Write, ...]]:
     """
-    Intents on every key, then one record that decides.
+    The intents a commit begins with; what is over a limit is refused here, before anything is sent.
+
+    Raises:
+        ValueTooLargeError: An intent or the record that decides is more than the store takes.
     """
-    record = plan.record if plan.record is not None else Record(tx_key(plan.tx))
-    outcome = plan.outcome if plan.outcome is not None else record
+    now = yield from Now()
+    record = _record_of(plan)
+    writes = tuple([_intent_write(site, plan, part, record.key, now.wall) for part in plan.parts])
+    sized(site, record_write(site, record, _decision(plan, now.wall)))
+    return writes
+
+
+def _record_of(plan: Plan) -> Record:
+    return plan.record if plan.record is not None else Record(tx_key(plan.tx))
+
+
+def _decision(plan: Plan, wall: float) -> Record:
     keys = tuple(part.key for part in plan.parts)
+    outcome = plan.outcome if plan.outcome is not None else _record_of(plan)
+    # Without keys there is nothing to finish: the record may expire from the start.
+    return replace(commit(outcome, plan.tx, keys, at=wall), done=not keys)
+
+
+def commit_intents(site: Site, plan: Plan, intents: tuple[Write, ...]) -> Steps[Ended]:
+    """
+    Intents on every key, which ``intents_of`` has made, then one record that decides.
+    """
+    record = _record_of(plan)
     try:
-        stuck = yield from _prepare(site, plan, record.key)
+        stuck = yield from _prepare(site, plan, record.key, intents)
     except StateError:
         yield from _abort(site, plan, record.key)
         raise
     if stuck is None:
         now = yield from Now()
-        # Without keys there is nothing to finish: the record may expire from the start.
-        final = replace(commit(outcome, plan.tx, keys, at=now.wall), done=not keys)
-        return (yield from decide(site, plan, record, final))
+        return (yield from decide(site, plan, record, _decision(plan, now.wall)))
     committed = yield from _abort(site, plan, record.key)
     ended = replace(undone(plan), committed=plan.tx if committed else "")
     return replace(stuck, record=ended, ending=Ending.COMMITTED if committed else stuck.ending)
@@ -70,14 +91,15 @@ def _abort(site: Site, plan: Plan, record_key: str) -> Steps[bool]:
     return (yield from decide_abort(site, record_key, plan.tx, plan.deadline + 1.0))
 
 
-def _prepare(site: Site, plan: Plan, record_key: str) -> Steps[Ended | None]:
+def _prepare(site: Site, plan: Plan, record_key: str, writes: tuple[Write, ...]) -> Steps[Ended | None]:
     """
     Put an intent on every key; ``None`` when all are known to be in place, else what stood in the way.
     """
     todo = plan.parts
     for push in range(_PUSHES + 1):
         now = yield from Now()
-        writes = tuple([_intent_write(site, plan, part, record_key, now.wall) for part in todo])
+        if push:
+            writes = tuple([_intent_write(site, plan, part, record_key, now.wall) for part in todo])
         replies = yield from PutAll(writes, rpc_timeout(plan.deadline, now.mono))
         unclear: list[tuple[Part, Write, Reply]] = []
         for part, write, reply in zip(todo, writes, replies, strict=True):

@@ -14,7 +14,17 @@ from toolkit.core.jobs import Working
 from toolkit.core.model import ABSENT, KEEP, Marker, Write
 from toolkit.core.seen import Seen
 from toolkit.core.site import Site
-from toolkit.core.stamp import MESSAGE_LIFE, NONE_SETTLED, Applied, Slot, Stamp, WriteId, dump, keep_slots
+from toolkit.core.stamp import (
+    FORMAT,
+    MESSAGE_LIFE,
+    NONE_SETTLED,
+    Applied,
+    Slot,
+    Stamp,
+    WriteId,
+    dump,
+    keep_slots,
+)
 from toolkit.core.value import RESERVED, digest, encode
 from toolkit.errors import InvalidValueError, ValueTooLargeError
 from toolkit.stores import Profile, cas_write, create_write
@@ -67,7 +77,7 @@ def successor(
     An open intent is not carried on: who writes has settled it.
     """
     before = seen.stamp
-    if before is not None and seen.later:
+    if before is not None and before.format != FORMAT:
         raise InvalidValueError(
             f"key {seen.key!r}: its value was written by a newer version of this toolkit (format {before.format}); "
             f"this one reads it and must not write it: upgrade dapr-occ here",
@@ -76,28 +86,26 @@ def successor(
     hashed = digest(content.members)
     # An expired value was absent in between: the same content again is a new version.
     alive = content.gone or seen.exists(now)
-    same_form = not seen.plain and not seen.row.missing and content.gone == _gone(seen)
+    was_gone = before is not None and before.gone
+    same_form = not seen.plain and not seen.row.missing and content.gone == was_gone
     unchanged = alive and same_form and hashed == seen.digest()
+    name, valid = str(write), before is not None and seen.valid
     mine = Slot(write.writer, write.number, int(now))
     slots, dropped = keep_slots(before.slots if before else (), mine, now, settled)
     return Stamp(
-        version=seen.version_text() if unchanged else str(write),
+        version=seen.version_text() if unchanged else name,
         incarnation=seen.incarnation,
         digest=hashed,
-        writes=before.writes + 1 if before and seen.valid else 1,
-        last=str(write) if unchanged else "",
+        writes=before.writes + 1 if before and valid else 1,
+        last=name if unchanged else "",
         kind=(kind or "committed") if unchanged else "",
         slots=slots,
         ops=ops if ops is not None else before.ops if before else (),
-        drops=seen.drops + dropped,
+        drops=(before.drops if before and valid else 0) + dropped,
         expires=(before.expires if before else None) if expires is KEEP else expires,
         gone=content.gone,
         envelope=content.envelope,
     )
-
-
-def _gone(seen: Seen) -> bool:
-    return seen.stamp is not None and seen.stamp.gone
 
 
 class Payload(msgspec.Struct, frozen=True):

@@ -101,7 +101,8 @@ class Working(msgspec.Struct, frozen=True):
         sealed: The caller's value, or ``ABSENT``.
         bare: It is a list or a scalar.
         expires: Unix time, ``None`` for never.
-        version: The version a compare-and-set is held against; ``None`` once the batch has changed the value.
+        version: The version a compare-and-set is held against; ``None`` once the batch has changed the value, or where
+            no job asks.
         ops: Ids the stamp will carry.
         fresh: How many of them this batch has added.
         dirty: Something is to be written.

@@ -53,8 +53,9 @@ def judge(base: Base, write: WriteId, seen: Seen, *, refused: bool, counts: bool
         base: What the write was built on.
         write: Its id.
         seen: A strong read that began after the last answer.
-        refused: Every send was answered by a definite conflict, on a store whose driver does not send twice. It only
-            counts where a plain writer has destroyed the evidence; the id in the stamp always goes first.
+        refused: The one send was answered by a definite conflict, on a store whose driver does not send twice, or the
+            write had no room for an id. It only counts where there is no other evidence; the id in the stamp always
+            goes first.
         counts: The store's ETags count the writes of a key.
     """
     stamp = seen.stamp

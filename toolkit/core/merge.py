@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from toolkit.core.body import Finished
-from toolkit.core.commit import commit_intents, undone
+from toolkit.core.commit import commit_intents, intents_of, undone
 from toolkit.core.events import Event
 from toolkit.core.judge import Base, Receipt
 from toolkit.core.model import Reply, Row
@@ -35,12 +35,7 @@ from toolkit.core.transaction import FINISH_TIME, TxRun, unknown_error
 from toolkit.core.txreceipt import TxReceipt
 from toolkit.core.value import encode
 from toolkit.core.working import Working
-from toolkit.errors import (
-    CorruptValueError,
-    StateError,
-    StoreUnavailableError,
-    UnsafeStoreError,
-)
+from toolkit.errors import CorruptValueError, StateError, StoreUnavailableError, UnsafeStoreError
 
 # Bytes of results a batch may carry to operation records; what is over waits for the next batch.
 MOST_RESULTS: Final = 1024 * 1024
@@ -233,8 +228,9 @@ class MergedRun:
             raise UnsafeStoreError(
                 "one record decides a transaction on intents, so it can have one operation id only"
             )
+        intents = yield from intents_of(self.site, self.plan)
         try:
-            return (yield from commit_intents(self.site, self.plan))
+            return (yield from commit_intents(self.site, self.plan, intents))
         except StateError:
             self._finish_later(Ended(Ending.FAILED, Reply(), record=undone(self.plan)))
             raise

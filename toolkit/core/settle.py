@@ -16,7 +16,7 @@ from toolkit.core.site import Site, refusal, rpc_timeout, unavailable
 from toolkit.core.stamp import WriteId
 from toolkit.core.steps import NOW, Chance, Get, Instant, Now, Pause, Put, Steps
 from toolkit.core.sweep import Ghost
-from toolkit.core.value import encode
+from toolkit.core.value import decode, encode
 from toolkit.errors import CorruptValueError
 from toolkit.stores import Call, Verdict
 
@@ -117,6 +117,13 @@ class Sent(msgspec.Struct, frozen=True):
         return call_of(self.seen)
 
     @property
+    def bare(self) -> bool:
+        """
+        It is a list or scalar, which has no room for an id; an object always carries a stamp.
+        """
+        return not (self.write.data or b"").startswith(b"{")
+
+    @property
     def fence_at(self) -> float:
         return self.deadline - min(MAX_RESERVE, FENCE_RESERVE * self.budget)
 
@@ -152,8 +159,7 @@ def settle(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
     verdict = site.judge_reply(sent.call, reply, sent.write.key)
     if verdict is Verdict.INVALID:
         raise refusal(site.store, sent.write.key, reply, len(sent.write.data or b""))
-    base = Base.of(sent.seen)
-    refused = verdict is Verdict.CONFLICT and (base.plain or not site.profile.resends)
+    refused = verdict is Verdict.CONFLICT and (sent.bare or not site.profile.resends)
     ghost = Ghost(site, sent.write.key, sent.call)
     tries = 0
     while True:
@@ -178,23 +184,32 @@ def settle(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
         if seen is None:
             continue
         yield from ghost.refused(verdict, rpc_timeout(sent.deadline, now))
-        # The version it was built on still stands: send the very same bytes again; at most one copy can win.
+        # The version it was built on still stands: send the very same bytes again; at most one copy can win. Whatever was
+        # answered so far, a conflict it was not: from here on no answer proves a miss.
+        refused = False
         now = (yield from Now()).mono
         reply = yield from Put(sent.write, rpc_timeout(sent.deadline, now))
         verdict = site.judge_reply(sent.call, reply, sent.write.key)
         if verdict is Verdict.COMMITTED and sent.call not in site.profile.lies:
             return Settled(Fate.LANDED, None, reply)
-        refused = refused and verdict is Verdict.CONFLICT
 
 
 def _fate(site: Site, sent: Sent, seen: Seen, *, refused: bool) -> Fate:
     """
     What the read proves; equal ETags over other bytes are another life of the key on a store that repeats ETags.
     """
-    fate = judge(Base.of(sent.seen), sent.id, seen, refused=refused, counts=site.profile.etag_counts)
+    counts = site.profile.etag_counts and not _may_be_mine(sent, seen)
+    fate = judge(Base.of(sent.seen), sent.id, seen, refused=refused, counts=counts)
     if fate is Fate.PENDING and seen.row.data != sent.seen.row.data:
         return Fate.UNKNOWABLE
     return fate
+
+
+def _may_be_mine(sent: Sent, seen: Seen) -> bool:
+    """
+    Whether what stands there can be a write that carries no id: only another value tells that it is not.
+    """
+    return sent.bare and seen.plain and seen.value == decode(sent.write.data or b"", sent.write.key)
 
 
 def understand(key: str, answer: Row | Reply) -> Seen | None:

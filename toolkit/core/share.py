@@ -8,7 +8,7 @@ from typing import Any
 
 from toolkit.core.body import Finished
 from toolkit.core.records import Record
-from toolkit.core.transaction import TxRun
+from toolkit.core.transaction import TxRun, recorded_form
 from toolkit.errors import RecordedError
 
 
@@ -55,5 +55,5 @@ class Share:
         if self.error is None:
             return Finished(self.result, after=tuple(self.run.buffer.after))
         if self.outcome is not None:
-            return Finished(error=RecordedError(type(self.error).__name__, str(self.error)))
+            return Finished(error=RecordedError(*recorded_form(self.error)))
         return Finished(error=self.error)

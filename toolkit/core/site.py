@@ -12,6 +12,7 @@ import msgspec
 
 from toolkit.core.ahead import Ahead
 from toolkit.core.events import Event, EventName
+from toolkit.core.habits import Habits
 from toolkit.core.jobs import Job, Rules
 from toolkit.core.model import Reply
 from toolkit.core.policy import RetryPolicy
@@ -175,6 +176,7 @@ class Site(msgspec.Struct):
     rows: OwnRows = msgspec.field(default_factory=OwnRows)
     wins: Wins = msgspec.field(default_factory=Wins)
     ahead: Ahead = msgspec.field(default_factory=Ahead)
+    habits: Habits = msgspec.field(default_factory=Habits)
 
     def judge_reply(self, call: Call, reply: Reply, *keys: str) -> Verdict:
         return classify(self.profile, call, reply.code, reply.text, keys)

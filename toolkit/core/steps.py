@@ -8,7 +8,7 @@ driver, a scripted test, an interleaving and the simulator.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -96,7 +96,7 @@ class Pause(Step[None], msgspec.Struct, frozen=True):
     seconds: float
 
 
-class Instant(NamedTuple):
+class Instant(msgspec.Struct, frozen=True):
     """
     A moment: ``wall`` is Unix time, ``mono`` a clock that never steps; both in seconds.
     """

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from toolkit.core.body import RESULT_LIMIT, Again, Finished, Isolation, Options
 from toolkit.core.checked import CheckedRun
-from toolkit.core.commit import commit_intents, undone
+from toolkit.core.commit import commit_intents, intents_of, undone
 from toolkit.core.events import Event
 from toolkit.core.judge import Base, Receipt
 from toolkit.core.model import Reply
@@ -76,7 +76,12 @@ class TxRun(CheckedRun):
             if (yield from self._agree()):
                 return Finished(error=error)
             return (yield from self._mixture())
-        outcome = self.outcome_of(result, error) if self.record is not None else None
+        try:
+            outcome = self.outcome_of(result, error) if self.record is not None else None
+        except StateError:
+            if (yield from self._agree()):
+                raise
+            return (yield from self._mixture())
         if not buffer.writes and not buffer.guards:
             if not (yield from self._agree()):
                 return (yield from self._mixture())
@@ -111,15 +116,20 @@ class TxRun(CheckedRun):
         assert self.record is not None
         base = replace(self.record, tag=self.options.label)
         if error is not None:
-            return replace(base, error=(type(error).__name__, str(error)))
+            said = recorded_form(error)
+            self._check_size("text of the error", said, "raise it with less")
+            return replace(base, error=said)
         private = plain(result, self.record.key) if result is not None else None
-        size = len(encode(private, self.record.key))
+        self._check_size("result", private, "return less, such as a key under which the body stored it")
+        return replace(base, result=private)
+
+    def _check_size(self, what: str, value: Any, cure: str) -> None:
+        assert self.record is not None
+        size = len(encode(value, self.record.key))
         if size > RESULT_LIMIT:
             raise ResultTooLargeError(
-                f"op_id {self.options.op_id!r}: the result has {size} bytes, {RESULT_LIMIT} can be recorded; return less, "
-                f"such as a key under which the body stored it"
+                f"op_id {self.options.op_id!r}: the {what} has {size} bytes, {RESULT_LIMIT} can be recorded; {cure}"
             )
-        return replace(base, result=private)
 
     # -- commit and after ------------------------------------------------------------------------------------------
 
@@ -139,8 +149,9 @@ class TxRun(CheckedRun):
         self.path = yield from choose_path(self.site)
         if self.path == "native" and parts:
             return (yield from commit_native(self.site, plan))
+        intents = yield from intents_of(self.site, plan)
         try:
-            return (yield from commit_intents(self.site, plan))
+            return (yield from commit_intents(self.site, plan, intents))
         except StateError:
             self._finish_later(Ended(Ending.FAILED, Reply(), record=undone(plan)))
             raise
@@ -153,7 +164,7 @@ class TxRun(CheckedRun):
         if ended.ending is Ending.COMMITTED:
             yield from self.note_committed(parts)
             if recorded is not None:
-                return Finished(error=RecordedError(type(recorded).__name__, str(recorded)))
+                return Finished(error=RecordedError(*recorded_form(recorded)))
             return Finished(result, after=tuple(self.buffer.after))
         if ended.ending is Ending.UNKNOWN:
             yield from self._raise_unknown(ended, parts)
@@ -289,6 +300,13 @@ class TxRun(CheckedRun):
         """
         if not self.retired:
             self.site.writers.give_back(self.writer)
+
+
+def recorded_form(error: BaseException) -> tuple[str, str]:
+    """
+    Class name and message, as they are recorded: JSON has no lone surrogates.
+    """
+    return type(error).__name__, str(error).encode("utf-8", "backslashreplace").decode()
 
 
 def unknown_error(label: str, receipt: str, parts: tuple[Part, ...]) -> OutcomeUnknownError:

@@ -114,7 +114,7 @@ class Sealed:
 
     def __init__(self, data: bytes | None, spare: Any) -> None:
         self.data = data
-        # Without bytes the object itself is the value, and never leaves.
+        # Without bytes the object itself, as it was decoded, is the value, and never leaves.
         self._whole: Any = spare if data is None else None
         self._spare: Any = spare if data is not None else _NOTHING
 
@@ -123,7 +123,12 @@ class Sealed:
         if spare is not _NOTHING:
             self._spare = _NOTHING
             return spare
-        return plain(self._whole, key) if self.data is None else _decode(self.data)
+        if self.data is not None:
+            return _decode(self.data)
+        try:
+            return _decode(_encode(self._whole))
+        except RecursionError:
+            return plain(self._whole, key)  # says so by the key
 
     def peek(self) -> Any:
         """
@@ -205,9 +210,6 @@ def digest(members: Any) -> str:
 
 # What a float of a whole value looks like in JSON; the like inside a text only costs a closer look.
 _INTEGRAL: Final = re.compile(rb"[0-9](?:\.0(?![0-9])|[eE])")
-_POINT_ZERO: Final = re.compile(rb"(?<=[0-9])\.0(?![0-9])")
-# Minus zero, an exponent, or an escape in a text: not for a quick look.
-_ODD: Final = re.compile(rb"-0|[0-9][eE]")
 _AS_IT_IS: Final[frozenset[Any]] = frozenset({str, int, bool, type(None)})
 # Up to here a float is its own decimal text, digit by digit.
 _EXACT: Final = 2.0**53
@@ -221,9 +223,13 @@ def _short(text: bytes) -> bytes | None:
         return None
     parts = text.split(b'"')  # every second part is a string
     outside = b'"'.join(parts[::2])
-    if _ODD.search(outside) is not None:
+    # Minus zero, or an exponent: an "e" that stands in none of the names.
+    if b"-0" in outside or outside.count(b"e") != outside.count(b"true") + outside.count(b"false"):
         return None
-    parts[::2] = _POINT_ZERO.sub(b"", outside).split(b'"')
+    # A number ends where its object, its list or the whole text goes on or ends.
+    for end in (b",", b"}", b"]"):
+        outside = outside.replace(b".0" + end, end)
+    parts[::2] = outside.removesuffix(b".0").split(b'"')
     return b'"'.join(parts)
 
 

@@ -21,7 +21,7 @@ from toolkit.core.steps import GetAll, Now, Steps
 from toolkit.core.value import plain
 
 if TYPE_CHECKING:
-    from toolkit.core.body import Buffer
+    from toolkit.core.buffer import Buffer
 
 # The most keys a batch reads and writes.
 MOST_KEYS: Final = 16
@@ -108,7 +108,8 @@ class Working:
                 or (row.plain and not rules.envelope)
             ):
                 return False
-            if buffer.reads.get(key, row) is not row:
+            glimpsed = buffer.glimpsed.get(key, self.versions[key])
+            if buffer.reads.get(key, row) is not row or glimpsed != self.versions[key]:
                 return False  # it was read beside the batch
             own = buffer.writes.get(key)
             if own is None:

@@ -73,22 +73,29 @@ def _with_port(host: str, port: int) -> str:
     return f"{host}:{port}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Token:
     """
     The Dapr API token, from wherever it comes; shown nowhere.
 
-    A path is read again when the file changes, a callable is called for every call, so that tokens can rotate.
+    A path is read and a callable is called for every call, so that tokens can rotate; the environment is read for the
+    first call alone.
     """
 
     source: TokenSource | None = field(default=None, repr=False)
+    _header: tuple[tuple[str, str], ...] | None = field(default=None, init=False, repr=False, compare=False)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """
         The gRPC metadata that carries the token; empty without one.
         """
+        if self._header is not None:
+            return self._header
         token = self._read()
-        return ((TOKEN_HEADER, token),) if token else ()
+        header = ((TOKEN_HEADER, token),) if token else ()
+        if self.source is None or isinstance(self.source, str):
+            self._header = header
+        return header
 
     def __post_init__(self) -> None:
         if isinstance(self.source, str):

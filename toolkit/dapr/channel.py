@@ -78,8 +78,11 @@ class Requests:
         # The SDK's default parallelism of 1 reads one by one on stores without a native bulk get.
         return self._api.GetBulkStateRequest(store_name=self.store, keys=keys, parallelism=0)
 
-    def item(self, write: Write) -> Any:
-        item = self._common.StateItem(key=write.key, value=write.data or b"")
+    def _fill(self, item: Any, write: Write) -> None:
+        """
+        Say a write in an item made in its place: one that is put into a message later is copied there.
+        """
+        item.key, item.value = write.key, write.data or b""
         if write.etag is not None:
             if not write.etag:
                 raise ValueError(f"key {write.key!r}: an empty ETag would be an unconditional write")
@@ -88,11 +91,12 @@ class Requests:
             item.options.concurrency = self._common.StateOptions.CONCURRENCY_FIRST_WRITE
         if write.ttl is not None:
             item.metadata["ttlInSeconds"] = str(write.ttl)
-        return item
 
     def save(self, write: Write) -> Any:
         # One item a call: several are parallel single writes whose error does not say which of them failed.
-        return self._api.SaveStateRequest(store_name=self.store, states=[self.item(write)])
+        request = self._api.SaveStateRequest(store_name=self.store)
+        self._fill(request.states.add(), write)
+        return request
 
     def delete(self, write: Write) -> Any:
         request = self._api.DeleteStateRequest(store_name=self.store, key=write.key)
@@ -101,13 +105,11 @@ class Requests:
         return request
 
     def multi(self, writes: tuple[Write, ...]) -> Any:
-        operations = [
-            self._api.TransactionalStateOperation(
-                operationType="delete" if write.data is None else "upsert", request=self.item(write)
-            )
-            for write in writes
-        ]
-        return self._api.ExecuteStateTransactionRequest(storeName=self.store, operations=operations)
+        request = self._api.ExecuteStateTransactionRequest(storeName=self.store)
+        for write in writes:
+            operation = request.operations.add(operationType="delete" if write.data is None else "upsert")
+            self._fill(operation.request, write)
+        return request
 
 
 def component_of(store: str, metadata: Any) -> tuple[Component | None, tuple[str, ...]]:

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from toolkit.testing._faults import Faults
     from toolkit.testing.append import check_append
     from toolkit.testing.cancel import cancel_everywhere
     from toolkit.testing.component import StoreComponent
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FaultProxy",
+    "Faults",
     "Hazards",
     "History",
     "MemoryStore",
@@ -49,6 +51,7 @@ __all__ = [
 
 _HOMES: Final = {
     "FaultProxy": "proxy",
+    "Faults": "_faults",
     "Hazards": "simulate",
     "History": "history",
     "MemoryStore": "memory",

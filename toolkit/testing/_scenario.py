@@ -60,7 +60,7 @@ class SinfulWorld(MemoryWorld):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """
-    What a seed means.
+    What a seed means; ``bare``: the value is a plain list, which has no room for ids.
     """
 
     kind: str
@@ -73,6 +73,7 @@ class Plan:
     op_ids: bool
     dressed: float
     ack_only: float
+    bare: bool = False
 
 
 def plan_of(seed: int) -> Plan:
@@ -91,8 +92,9 @@ def plan_of(seed: int) -> Plan:
     def rate(most: float) -> float:
         return dice.choice((0.0, most / 2, most))
 
-    # A plain writer that takes ids away leaves a repeated answer without a witness: nobody promises anything then.
-    witnessed = not set(plain) & {"drop", "echo"}
+    bare = kind == "tokens" and not plain and not lying and dice.random() < 0.25
+    # Without an id, or where a plain writer takes it away, a repeated answer has no witness: nobody promises anything then.
+    witnessed = not bare and not set(plain) & {"drop", "echo"}
     network = Network(
         drop_request=rate(0.1),
         drop_reply=rate(0.3),
@@ -113,6 +115,7 @@ def plan_of(seed: int) -> Plan:
         op_ids=witnessed,
         dressed=rate(0.1) if not plain else 0.0,
         ack_only=0.5 if lying else 0.0,
+        bare=bare,
     )
 
 

@@ -46,11 +46,26 @@ class Ledger:
         self.told[fate] += 1
 
 
+def holding(tokens: list[str], *, bare: bool) -> Any:
+    """
+    A value that holds these tokens.
+    """
+    return tokens if bare else {"t": tokens}
+
+
+def held_in(value: Any) -> list[str]:
+    """
+    The tokens of a value.
+    """
+    tokens: list[str] = value if isinstance(value, list) else value["t"]
+    return tokens
+
+
 def adding(token: str) -> Callable[[Any], Any]:
     """
     A change that adds a token.
     """
-    return lambda value: {**value, "t": [*value["t"], token]}
+    return lambda value: holding([*held_in(value), token], bare=isinstance(value, list))
 
 
 class TokenClient:
@@ -60,6 +75,7 @@ class TokenClient:
 
     def __init__(self, plan: Plan, name: str, ledger: Ledger) -> None:
         self.plan, self.name, self.ledger = plan, name, ledger
+        self.empty = holding([], bare=plan.bare)
         self.next = 0
         self.repeats = False
 
@@ -81,7 +97,7 @@ class TokenClient:
         self.repeats = True
         for _ in range(ENOUGH):
             try:
-                yield from base.call(site, "update", f"op-{token}", change=adding(token), default={"t": []})
+                yield from base.call(site, "update", f"op-{token}", change=adding(token), default=self.empty)
             except (OutcomeUnknownError, StoreUnavailableError, AttemptsExhaustedError):
                 self.ledger.told["repeated"] += 1
                 yield from Pause(life.random.uniform(0.0, 3.0))
@@ -106,13 +122,13 @@ class TokenClient:
     def _call(self, site: Site, life: Life, token: str) -> Steps[Any]:
         kind = life.random.random()
         if kind < 0.6:
-            return (yield from base.call(site, "update", change=adding(token), default={"t": []}))
+            return (yield from base.call(site, "update", change=adding(token), default=self.empty))
         if kind < 0.7:
-            return (yield from base.call(site, "create", value={"t": [token]}))
+            return (yield from base.call(site, "create", value=adding(token)(self.empty)))
         now = yield from Now()
         entry: Entry = yield from read_entry(site, KEY, now.mono + POLICY.deadline)
         yield from Pause(life.random.uniform(0.0, 0.02))
-        value = adding(token)(entry.value if entry.exists else {"t": []})
+        value = adding(token)(entry.value if entry.exists else self.empty)
         return (yield from base.call(site, "compare_and_set", value=value, etag=entry.etag))
 
     def _resolve(self, life: Life, token: str, receipt: str) -> Steps[None]:
@@ -167,7 +183,7 @@ def judge_tokens(ledger: Ledger, world: SinfulWorld) -> list[str]:
     A plain writer believes a store that acknowledges for nothing; what it was told counts elsewhere only.
     """
     seen = see(KEY, world.get(KEY))
-    stored: Counter[str] = Counter(seen.value["t"] if seen.value is not ABSENT else ())
+    stored: Counter[str] = Counter(held_in(seen.value) if seen.value is not ABSENT else ())
     must = {
         "acked": {1},
         "plain": {0, 1} if world.lies else {1},

@@ -213,6 +213,22 @@ def load(path: Path | str) -> list[Op]:
         return parse(file)[0]
 
 
+def export(path: Path | str, target: Path | str, **facts: Any) -> None:
+    """
+    Append a finished history to *target* for another checker: a header with *facts*, then one line for each operation, in
+    the order of their calls; what never ended is ``info`` and has no ``ret``.
+    """
+    rows: list[dict[str, Any]] = [{"type": "header", **facts}]
+    for op in load(path):
+        what = {"mops": op.mops} if op.mops else {"key": op.key, "arg": op.arg, "out": op.out}
+        rows.append(
+            {"id": op.id, "proc": op.proc, "f": op.f, **what, "type": op.type, "call": op.call, "ret": op.ret}
+            | op.extra
+        )
+    with Path(target).open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows)
+
+
 def _op(row: dict[str, Any]) -> Op:
     missing = {"id", "f", "type", "call"} - row.keys()
     if missing:

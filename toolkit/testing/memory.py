@@ -15,11 +15,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Final, TypeVar
 
 from toolkit.core.model import MISSING_ROW, OK, Reply, Row, Write
 from toolkit.ports import Component
 from toolkit.stores import Profile, find
+from toolkit.testing._faults import Fault, Faults, Fortune
+
+R = TypeVar("R")
 
 _MISMATCH: Final = "possible etag mismatch. error from state store"
 _SAVING: Final = "failed saving state in state store fake: "
@@ -177,25 +180,6 @@ class MemoryWorld:
         return str(uuid.UUID(int=Random(self._stamp).getrandbits(128)))  # noqa: S311  unique and repeatable, not secret
 
 
-@dataclass(frozen=True, slots=True)
-class Faults:
-    """
-    Chances of what may befall a write, drawn from one seed; each in [0, 1].
-
-    Attributes:
-        drop_request: It never arrives; the answer is UNAVAILABLE.
-        drop_reply: It takes effect; the answer is UNAVAILABLE.
-        duplicate: It arrives twice; the answer is the second one's.
-        late: A second copy arrives after the next write of anybody.
-    """
-
-    seed: int = 0
-    drop_request: float = 0.0
-    drop_reply: float = 0.0
-    duplicate: float = 0.0
-    late: float = 0.0
-
-
 class MemoryStore:
     """
     A port over a ``MemoryWorld`` for unit tests without a sidecar; any number of stores and threads may share it.
@@ -210,6 +194,10 @@ class MemoryStore:
         profile: Whose rules to play: a short name (``redis``, ``postgresql/v2``) or a ``Profile``.
         faults: What may befall writes; none by default.
         clock: Unix time for the store's own expiry.
+
+    Attributes:
+        calls: How many calls came in, by kind.
+        fired: How often each fault fired.
     """
 
     def __init__(
@@ -224,15 +212,34 @@ class MemoryStore:
         self.faults = faults or Faults()
         self.calls: dict[str, int] = {"get": 0, "put": 0, "multi": 0}
         self._clock, self._lock = clock, threading.RLock()
-        self._random = Random(self.faults.seed)  # noqa: S311  a seed that replays
-        self._late: deque[tuple[Write, ...]] = deque()
-        self._script: deque[str] = deque()
+        self._fortune = Fortune(self.faults)
+        self.fired = self._fortune.fired
+        self._late: deque[tuple[str, tuple[Write, ...]]] = deque()
 
-    def next(self, *faults: str) -> None:
+    def next(self, *faults: Fault | None) -> None:
         """
-        Script what befalls the next writes, in order: names of ``Faults``, or ``ok``.
+        Script the next writes, one fault each, before any chance is drawn; ``None`` lets a write pass.
+
+        Raises:
+            ValueError: No fault has this name.
         """
-        self._script.extend(faults)
+        with self._lock:
+            self._fortune.script(faults)
+
+    def heal(self) -> None:
+        """
+        Stop all faults, forget the script, and let every late duplicate arrive.
+        """
+        with self._lock:
+            self._fortune.end()
+            self._deliver_late()
+
+    @property
+    def may_wait(self) -> bool:
+        """
+        Whether one of the next writes may be held back for a while.
+        """
+        return self._fortune.may_wait
 
     def connect(self, timeout: float) -> Component:
         return Component("fake", self.profile.type, self.profile.version, ("ETAG", "TRANSACTIONAL", "TTL"))
@@ -252,13 +259,13 @@ class MemoryStore:
         return self.get_all(keys)
 
     def put(self, write: Write, *, timeout: float = 1.0) -> Reply:
-        return self._send("put", (write,), lambda: self.world.put(write))
+        return self._send("put", (write,), timeout)
 
     def put_all(self, writes: Sequence[Write], *, timeout: float = 1.0) -> tuple[Reply, ...]:
-        return tuple([self.put(write) for write in writes])
+        return tuple([self.put(write, timeout=timeout) for write in writes])
 
     def multi(self, writes: Sequence[Write], *, timeout: float = 1.0) -> Reply:
-        return self._send("multi", tuple(writes), lambda: self.world.multi(writes))
+        return self._send("multi", tuple(writes), timeout)
 
     def close(self) -> None:
         """
@@ -271,40 +278,34 @@ class MemoryStore:
         """
         return AsyncMemoryStore(self)
 
-    def _send(self, kind: str, writes: tuple[Write, ...], deliver: Callable[[], Reply]) -> Reply:
-        lost = Reply("UNAVAILABLE", "the fake lost this message")
+    def _send(self, kind: str, writes: tuple[Write, ...], timeout: float) -> Reply:
         with self._lock:
             self.calls[kind] += 1
+            fault = self._fortune.choose()
+            held = timeout if fault == "hang" else self._fortune.hold() if fault == "delay" else 0.0
+        if held:
+            time.sleep(min(held, timeout))
+        if fault == "hang":
+            return Reply("DEADLINE_EXCEEDED", "the fake never got this message")
+        lost = Reply("UNAVAILABLE", "the fake lost this message")
+        with self._lock:
             self.world.now = self._clock()
-            fault = self._fault()
             if fault == "drop_request":
                 return lost
-            reply = deliver()
-            while self._late:
-                self._redeliver(self._late.popleft())
+            reply = self._deliver(kind, writes)
             if fault == "duplicate":
-                reply = deliver()
-            if fault == "late":
-                self._late.append(writes)
-                return lost
+                reply = self._deliver(kind, writes)
+            self._deliver_late()
+            if fault == "late_duplicate":
+                self._late.append((kind, writes))
             return lost if fault == "drop_reply" else reply
 
-    def _redeliver(self, writes: tuple[Write, ...]) -> None:
-        if len(writes) == 1:
-            self.world.put(writes[0])
-        else:
-            self.world.multi(writes)
+    def _deliver(self, kind: str, writes: tuple[Write, ...]) -> Reply:
+        return self.world.multi(writes) if kind == "multi" else self.world.put(writes[0])
 
-    def _fault(self) -> str:
-        if self._script:
-            return self._script.popleft()
-        draw, faults = self._random.random(), self.faults
-        for name in ("drop_request", "drop_reply", "duplicate", "late"):
-            chance: float = getattr(faults, name)
-            if draw < chance:
-                return name
-            draw -= chance
-        return "ok"
+    def _deliver_late(self) -> None:
+        while self._late:
+            self._deliver(*self._late.popleft())
 
 
 class AsyncMemoryStore:
@@ -336,16 +337,22 @@ class AsyncMemoryStore:
         return self.store.get_bulk(keys)
 
     async def put(self, write: Write, *, timeout: float) -> Reply:
-        await self._pass()
-        return self.store.put(write)
+        return await self._send(lambda: self.store.put(write, timeout=timeout))
 
     async def put_all(self, writes: Sequence[Write], *, timeout: float) -> tuple[Reply, ...]:
-        await self._pass()
-        return self.store.put_all(writes)
+        return await self._send(lambda: self.store.put_all(writes, timeout=timeout))
 
     async def multi(self, writes: Sequence[Write], *, timeout: float) -> Reply:
+        return await self._send(lambda: self.store.multi(writes, timeout=timeout))
+
+    async def _send(self, send: Callable[[], R]) -> R:
         await self._pass()
-        return self.store.multi(writes)
+        if not self.store.may_wait:
+            return send()
+        import anyio.to_thread
+
+        # A write that is held back must not hold up the loop.
+        return await anyio.to_thread.run_sync(send)
 
     async def close(self) -> None:
         """

@@ -24,13 +24,11 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeAlias, get_args
+from typing import Any, Final, Self
 
+from toolkit.testing._faults import Fault, check_names, check_rates, draw
 from toolkit.testing._wire import Wire
 
-Fault: TypeAlias = Literal["drop_request", "drop_reply", "duplicate", "late_duplicate", "delay", "hang"]
-
-FAULTS: Final[tuple[str, ...]] = get_args(Fault)
 WRITES: Final = frozenset({"SaveState", "DeleteState", "ExecuteStateTransaction"})
 READS: Final = frozenset({"GetState", "GetBulkState"})
 
@@ -126,10 +124,7 @@ class FaultProxy:
         Raises:
             ValueError: An unknown fault, or chances that add up to more than one.
         """
-        if unknown := set(rates) - set(FAULTS):
-            raise ValueError(f"no fault is called {sorted(unknown)}: the proxy knows {', '.join(FAULTS)}")
-        if min(rates.values(), default=0.0) < 0 or sum(rates.values()) > 1 + 1e-9:
-            raise ValueError(f"the chances {dict(rates)} must be positive and add up to at most 1")
+        check_rates(rates)
         with self._lock:
             self._rates = dict(rates)
             self._methods = self._methods if methods is None else frozenset(methods)
@@ -138,8 +133,7 @@ class FaultProxy:
         """
         Script the next calls of *method*, one fault each, before any chance is drawn; ``None`` lets a call pass.
         """
-        if unknown := {fault for fault in faults if fault is not None} - set(FAULTS):
-            raise ValueError(f"no fault is called {sorted(unknown)}: the proxy knows {', '.join(FAULTS)}")
+        check_names(faults)
         with self._lock:
             self._scripts[method].extend(faults)
 
@@ -188,12 +182,7 @@ class FaultProxy:
     def _draw(self, method: str) -> Fault | None:
         if not self._rates or method not in self._methods:
             return None
-        drawn = self._random.random()
-        for fault, chance in self._rates.items():
-            drawn -= chance
-            if drawn < 0:
-                return fault
-        return None
+        return draw(self._rates, self._random)
 
     def is_write(self, method: str) -> bool:
         """
