@@ -13,7 +13,6 @@ from typing import Any
 
 import anyio
 import pytest
-import structlog
 from anyio.lowlevel import checkpoint
 
 from toolkit import (
@@ -25,6 +24,7 @@ from toolkit import (
     StoreUnavailableError,
 )
 from toolkit.core.model import Reply, Row, Write
+from toolkit.log import capture
 from toolkit.testing.memory import AsyncMemoryStore, MemoryStore
 
 PATIENCE = 20.0
@@ -231,7 +231,7 @@ def test_an_interrupted_leader_leaves_a_receipt_in_the_log(port: Port, pool: Thr
     KeyboardInterrupt in a write whose fate stays open for longer than the interrupt waits.
     """
     hung = Gate()
-    with StateStore("x", port=port) as store, structlog.testing.capture_logs() as events:
+    with StateStore("x", port=port) as store, capture() as events:
 
         def cut() -> None:
             port.before_get = [hung]  # the look for what became of the write
@@ -241,6 +241,6 @@ def test_an_interrupted_leader_leaves_a_receipt_in_the_log(port: Port, pool: Thr
         assert isinstance(
             pool.submit(store.update, "k", adds("first")).exception(PATIENCE), KeyboardInterrupt
         )
-        (event,) = [event for event in events if event["event"] == "occ.outcome_unknown"]
+        (event,) = [event for event in events if event.name == "occ.outcome_unknown"]
         hung.go.set()
-        assert Outcome.COMMITTED is store.resolve(event["receipt"])
+        assert Outcome.COMMITTED is store.resolve(event.fields["receipt"])
