@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from toolkit.stores.profile import Profile
+from toolkit.stores.table import find
 
 FORMAT: Final = 1
 
@@ -66,3 +67,13 @@ def load(path: str | Path) -> Profile:
         OSError: The file cannot be read.
     """
     return loads(Path(path).read_bytes(), str(path))
+
+
+def chosen(choice: str) -> Profile:
+    """
+    A profile by file or by short name: ``profile.json``, ``redis``, ``postgresql/v2``.
+    """
+    if choice.endswith(".json"):
+        return load(choice)
+    kind, _, version = choice.removeprefix("state.").partition("/")
+    return find(f"state.{kind}", version or "v1")
