@@ -4,7 +4,7 @@ Checks of arguments: what cannot be meant is refused before anything is sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FunctionType, MethodType
 from typing import Any, Final
 
@@ -31,6 +31,27 @@ def check_key(key: str) -> None:
         raise InvalidKeyError(
             f"key {key!r}: '||' separates the app id from the key in Dapr; use another separator", key=key
         )
+    if not _encodes(key):
+        raise InvalidKeyError(
+            f"key {key!r}: a lone surrogate is no character; name the value in UTF-8", key=key
+        )
+
+
+def check_keys(keys: Iterable[str]) -> tuple[str, ...]:
+    """
+    Several keys, each once; one text is a mistake, though its characters would be keys.
+    """
+    if isinstance(keys, str):
+        raise TypeError(f"keys are several texts, such as [{keys!r}], not one")
+    return tuple(dict.fromkeys(keys))
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_etag(etag: Any, call: str) -> ETag | Absent:
@@ -63,6 +84,8 @@ def check_op_id(op_id: Any) -> str:
     """
     if not isinstance(op_id, str) or not op_id:
         raise TypeError(f"op_id must be a non-empty text that names the intended effect, not {op_id!r}")
+    if not _encodes(op_id):
+        raise ValueError(f"op_id {op_id!r}: a lone surrogate is no character; make it of UTF-8 text")
     return op_id
 
 
