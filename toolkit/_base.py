@@ -31,7 +31,7 @@ from toolkit.errors import (
 from toolkit.log import emit, listening, validate_environment
 from toolkit.ports import Component
 from toolkit.stores import Profile, find
-from toolkit.stores.saved import load
+from toolkit.stores.saved import chosen
 
 if TYPE_CHECKING:
     from toolkit.dapr.address import TokenSource
@@ -91,6 +91,8 @@ class BaseStateStore:
     Settings and checks; see ``StateStore``.
     """
 
+    _WITH = "with StateStore(...)"
+
     def __init__(
         self,
         name: str,
@@ -129,6 +131,8 @@ class BaseStateStore:
         self._address, self._api_token = address, api_token
         self._profile_choice, self._port_choice = profile, port
         self._site: Site | None = None
+        # While the store is being closed: what transactions under way still work with.
+        self._leaving: Site | None = None
         self._forks = 0
         self._calls = itertools.count(1)
         self._call_prefix = ""
@@ -146,7 +150,8 @@ class BaseStateStore:
         """
         Whether the store has been entered and not been closed since.
         """
-        return self._site is not None
+        # A copy that a fork left behind is not open: the connection belongs to the parent.
+        return self._site is not None and self._forks == _forks.count
 
     @classmethod
     def like(cls, other: BaseStateStore, *, startup_timeout: float | None = None) -> Self:
@@ -205,7 +210,7 @@ class BaseStateStore:
         if isinstance(choice, Profile):
             return choice
         if isinstance(choice, str):
-            return _profile_from(choice)
+            return chosen(choice)
         if not component.type:
             raise UnsafeStoreError(
                 f"the sidecar does not tell what {self.name!r} is (its metadata API is off); "
@@ -229,9 +234,11 @@ class BaseStateStore:
         """
         The open site, or a RuntimeError that says what is wrong with this call's place or time.
         """
-        site = self._site
+        return self._placed(self._site)
+
+    def _placed(self, site: Site | None) -> Site:
         if site is None:
-            raise RuntimeError(f"{self!r} is not open: use it inside `with StateStore(...) as store:`")
+            raise RuntimeError(f"{self!r} is not open: use it inside `{self._WITH} as store:`")
         if self._forks != _forks.count:
             raise RuntimeError(f"store {self.name!r} was opened before a fork: open it in the child process")
         where = getattr(inside, "where", None)
@@ -257,7 +264,7 @@ class BaseStateStore:
         """
         What every ``tx`` call checks first.
         """
-        self._vet(key, self._live())
+        self._vet(key, self._placed(self._site or self._leaving))
         self._require(key, right, call)
 
     def _vet(self, key: str, site: Site) -> None:
@@ -337,13 +344,3 @@ class BaseStateStore:
                 f"Reading works; for unprotected writes open it with last_write=True",
                 reasons=profile.reasons,
             )
-
-
-def _profile_from(choice: str) -> Profile:
-    """
-    A profile by file (what ``occ doctor --save`` wrote) or by short name: ``redis``, ``postgresql/v2``.
-    """
-    if choice.endswith(".json"):
-        return load(choice)
-    kind, _, version = choice.removeprefix("state.").partition("/")
-    return find(f"state.{kind}", version or "v1")
