@@ -240,7 +240,10 @@ class BaseStateStore:
         if site is None:
             raise RuntimeError(f"{self!r} is not open: use it inside `{self._WITH} as store:`")
         if self._forks != _forks.count:
-            raise RuntimeError(f"store {self.name!r} was opened before a fork: open it in the child process")
+            raise RuntimeError(
+                f"store {self.name!r} was opened before a fork: open it in the child process, which is better started "
+                f"by spawn or forkserver (a fork while gRPC is at work leaves the child a broken one)"
+            )
         where = getattr(inside, "where", None)
         if where is not None:
             raise RuntimeError(

@@ -31,10 +31,6 @@ def check_key(key: str) -> None:
         raise InvalidKeyError(
             f"key {key!r}: '||' separates the app id from the key in Dapr; use another separator", key=key
         )
-    if not _encodes(key):
-        raise InvalidKeyError(
-            f"key {key!r}: a lone surrogate is no character; name the value in UTF-8", key=key
-        )
 
 
 def check_keys(keys: Iterable[str]) -> tuple[str, ...]:
@@ -44,14 +40,6 @@ def check_keys(keys: Iterable[str]) -> tuple[str, ...]:
     if isinstance(keys, str):
         raise TypeError(f"keys are several texts, such as [{keys!r}], not one")
     return tuple(dict.fromkeys(keys))
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def check_etag(etag: Any, call: str) -> ETag | Absent:
@@ -84,8 +72,6 @@ def check_op_id(op_id: Any) -> str:
     """
     if not isinstance(op_id, str) or not op_id:
         raise TypeError(f"op_id must be a non-empty text that names the intended effect, not {op_id!r}")
-    if not _encodes(op_id):
-        raise ValueError(f"op_id {op_id!r}: a lone surrogate is no character; make it of UTF-8 text")
     return op_id
 
 

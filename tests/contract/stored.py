@@ -84,10 +84,10 @@ class Stored:
         assert place.raw(key) == before
         assert store.update(key, inc) == {"n": 1}
 
-    @pytest.mark.parametrize("op_id", ["", 5, b"x", "a\ud800"])
+    @pytest.mark.parametrize("op_id", ["", 5, b"x"])
     def test_an_id_is_a_text(self, store: Caller, key: str, op_id: Any) -> None:
         """Anything else names nothing."""
-        with pytest.raises((TypeError, ValueError), match="op_id"):
+        with pytest.raises(TypeError, match="op_id"):
             store.set(key, {}, op_id=op_id)
 
     def test_scalars_carry_no_ids(self, store: Caller, place: Place, key: str) -> None:

@@ -56,8 +56,7 @@ POSTGRESQL_V1: Final = Profile(
     malformed_etag="INVALID_ARGUMENT",
     create_texts=("no item was updated",),
     retryable_texts=_POSTGRESQL_TEXTS,
-    # Its texts hold no NUL; 54000 is a key that its index does not take.
-    key_pattern=r"[^\x00]+",
+    # A key that its index does not take.
     invalid_texts=("SQLSTATE 54000",),
     evidence="live",
     cautions=(
@@ -112,7 +111,6 @@ MYSQL: Final = Profile(
     case_insensitive_keys=True,
     create_texts=("Error 1062",),
     retryable_texts=("Error 1213", "Error 1205"),
-    invalid_texts=("Error 1406",),
     evidence="live",
     cautions=(
         (
