@@ -31,7 +31,7 @@ from toolkit.errors import (
 from toolkit.log import emit, listening, validate_environment
 from toolkit.ports import Component
 from toolkit.stores import Profile, find
-from toolkit.stores.saved import chosen
+from toolkit.stores.saved import profile_from
 
 if TYPE_CHECKING:
     from toolkit.dapr.address import TokenSource
@@ -210,7 +210,7 @@ class BaseStateStore:
         if isinstance(choice, Profile):
             return choice
         if isinstance(choice, str):
-            return chosen(choice)
+            return profile_from(choice)
         if not component.type:
             raise UnsafeStoreError(
                 f"the sidecar does not tell what {self.name!r} is (its metadata API is off); "

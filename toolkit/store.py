@@ -107,7 +107,6 @@ class StateStore(Calls):
             return
         self._leaving, self._site = self._site, None
         end = time.monotonic() + timeout if timeout is not None else None
-        # The background last: transactions leave it work when they end.
         for part in (self._combiner, self._under_way, self._background):
             part.drain(None if end is None else max(end - time.monotonic(), 0.0))
         self._leaving = None
@@ -242,7 +241,8 @@ class StateStore(Calls):
         return self._combiner.submit(job)
 
     def _blindly(self, key: str, value: Any, call: str, right: Access, ttl: TTL, op_id: str | None) -> None:
-        reply = self._port.put(self._blind(key, value, call, right, ttl, op_id), timeout=self.retry.deadline)
+        write = self._blind(key, value, call, right, ttl, op_id)
+        reply = self._port.put(write, timeout=self.retry.deadline)
         self._blind_answer(key, reply)
 
     # -- asking later ----------------------------------------------------------------------------------------------

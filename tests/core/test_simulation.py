@@ -39,9 +39,8 @@ FAULTS = (
 )
 
 
-def chunk(first: int) -> tuple[set[str], Counter[str], Counter[tuple[str, str]], list[str], float]:
-    """Run some seeds: digests, what callers were told, faults by store, what went wrong, seconds of processor time."""
-    started = time.process_time()
+def chunk(first: int) -> tuple[set[str], Counter[str], Counter[tuple[str, str]], list[str]]:
+    """Run some seeds: their digests, what callers were told, faults by store, and what went wrong."""
     digests: set[str] = set()
     told: Counter[str] = Counter()
     table: Counter[tuple[str, str]] = Counter()
@@ -53,30 +52,30 @@ def chunk(first: int) -> tuple[set[str], Counter[str], Counter[tuple[str, str]],
         table += Counter({(fault, store): number for fault, number in finding.fired.items()})
         if finding.problems:
             problems.append(str(finding))
-    return digests, told, table, problems, time.process_time() - started
+    return digests, told, table, problems
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(240)
 def test_twenty_thousand_schedules(
     capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
 ) -> None:
     """No promise is broken in any of them, and the run is not void: every fault hit every store often enough."""
+    started = time.perf_counter()
     digests: set[str] = set()
     told: Counter[str] = Counter()
     table: Counter[tuple[str, str]] = Counter()
     problems: list[str] = []
-    work = 0.0
     with ProcessPoolExecutor(2, multiprocessing.get_context("forkserver")) as pool:
         for part in pool.map(chunk, range(FIRST, FIRST + COUNT, CHUNK)):
             digests |= part[0]
             told += part[1]
             table += part[2]
             problems += part[3]
-            work += part[4]
+    elapsed = time.perf_counter() - started
     record_property("table", as_table(table))
     with capsys.disabled():
         sys.stdout.write(
-            f"\n{len(digests)} distinct schedules in {work:.0f} s of processor time {dict(told)}\n{as_table(table)}\n"
+            f"\n{len(digests)} distinct schedules in {elapsed:.0f} s {dict(told)}\n{as_table(table)}\n"
         )
     assert problems == [], "\n\n".join(problems[:5])
     assert len(digests) >= 0.98 * COUNT
@@ -91,8 +90,7 @@ def test_twenty_thousand_schedules(
     conflicts, commits = (sum(table[name, store] for store in stores) for name in ("conflicts", "commits"))
     assert 0.05 <= conflicts / (conflicts + commits) <= 0.6
     assert (told["unknown"] + told["info"]) / sum(told.values()) >= 0.01
-    # Three minutes on two processors, whatever else the machine has to do meanwhile.
-    assert work < 2 * 180
+    assert elapsed < 180
 
 
 def as_table(table: Counter[tuple[str, str]]) -> str:

@@ -69,9 +69,9 @@ def load(path: str | Path) -> Profile:
     return loads(Path(path).read_bytes(), str(path))
 
 
-def chosen(choice: str) -> Profile:
+def profile_from(choice: str) -> Profile:
     """
-    A profile by file or by short name: ``profile.json``, ``redis``, ``postgresql/v2``.
+    A profile by file (what ``occ doctor --save`` wrote) or by short name: ``redis``, ``postgresql/v2``.
     """
     if choice.endswith(".json"):
         return load(choice)
