@@ -91,6 +91,8 @@ class BaseStateStore:
     Settings and checks; see ``StateStore``.
     """
 
+    _WITH = "with StateStore(...)"
+
     def __init__(
         self,
         name: str,
@@ -129,6 +131,8 @@ class BaseStateStore:
         self._address, self._api_token = address, api_token
         self._profile_choice, self._port_choice = profile, port
         self._site: Site | None = None
+        # While the store is being closed: what transactions under way still work with.
+        self._leaving: Site | None = None
         self._forks = 0
         self._calls = itertools.count(1)
         self._call_prefix = ""
@@ -146,7 +150,8 @@ class BaseStateStore:
         """
         Whether the store has been entered and not been closed since.
         """
-        return self._site is not None
+        # A copy that a fork left behind is not open: the connection belongs to the parent.
+        return self._site is not None and self._forks == _forks.count
 
     @classmethod
     def like(cls, other: BaseStateStore, *, startup_timeout: float | None = None) -> Self:
@@ -229,11 +234,16 @@ class BaseStateStore:
         """
         The open site, or a RuntimeError that says what is wrong with this call's place or time.
         """
-        site = self._site
+        return self._placed(self._site)
+
+    def _placed(self, site: Site | None) -> Site:
         if site is None:
-            raise RuntimeError(f"{self!r} is not open: use it inside `with StateStore(...) as store:`")
+            raise RuntimeError(f"{self!r} is not open: use it inside `{self._WITH} as store:`")
         if self._forks != _forks.count:
-            raise RuntimeError(f"store {self.name!r} was opened before a fork: open it in the child process")
+            raise RuntimeError(
+                f"store {self.name!r} was opened before a fork: open it in the child process, which is better started "
+                f"by spawn or forkserver (a fork while gRPC is at work leaves the child a broken one)"
+            )
         where = getattr(inside, "where", None)
         if where is not None:
             raise RuntimeError(
@@ -257,10 +267,10 @@ class BaseStateStore:
         """
         What every ``tx`` call checks first.
         """
-        site = self._site
+        site = self._site or self._leaving
         # Asked many times in one body: whether this is the right loop and process was asked when it began.
         if site is None or self._forks != _forks.count or getattr(inside, "where", None) is not None:
-            site = self._live()
+            site = self._placed(site)
         if type(key) is not str or key not in self._vetted:
             self._vet(key, site)
         if self.access is not Access.ALL:

@@ -138,9 +138,14 @@ class AsyncHeldStore(AsyncStateStore):
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> bool | None:
+    ) -> None:
         """
         Leave it to the ``AsyncDapr``: others may be using it.
+        """
+
+    async def close(self, timeout: float | None = 10.0) -> None:
+        """
+        The same.
         """
 
 
@@ -157,8 +162,8 @@ class _Opened:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> bool | None:
-        return await AsyncStateStore.__aexit__(self.store, kind, error, at)
+    ) -> None:
+        await AsyncStateStore.__aexit__(self.store, kind, error, at)
 
 
 def _connecting(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,6 +17,7 @@ import anyio.to_thread
 
 from toolkit._held import AsyncHeldStore, HeldStore, StoreOptions, StoreSettings, handle_of
 from toolkit._rights import AccessRule
+from toolkit._underway import AsyncUnderWay
 from toolkit.async_store import AsyncStateStore
 from toolkit.core.model import Access
 from toolkit.store import StateStore
@@ -230,7 +231,7 @@ class AsyncDapr(BaseDapr):
         link = self._make_link()
         self._held: dict[tuple[Any, ...], AsyncHeldStore] = {}
         self._limiter = anyio.CapacityLimiter(_THREADS)
-        self._over = anyio.Event()
+        self._over, self._hosting = anyio.Event(), AsyncUnderWay()
         self._stack = stack = AsyncExitStack()
         stack.callback(link.close)
         try:
@@ -256,6 +257,17 @@ class AsyncDapr(BaseDapr):
     ) -> None:
         # Without the error: the stores end in order, whatever ended the block.
         await self._stack.__aexit__(None, None, None)
+
+    async def close(self, timeout: float | None = 10.0) -> None:
+        """
+        End watches, let calls on state stores finish for so many seconds; the end of ``async with`` hangs up.
+        """
+        if not self._open or self._link is None:
+            return
+        self._shut()
+        self._link.close()
+        self._over.set()
+        await self._hosting.drain(timeout)
 
     def _shut(self) -> None:
         self._open = False
@@ -309,9 +321,10 @@ class AsyncDapr(BaseDapr):
         """
         Hold one store open: its task group has to be left by the task that entered it.
         """
-        async with store.opened():
-            task_status.started()
-            await self._over.wait()
+        with self._hosting:
+            async with store.opened():
+                task_status.started()
+                await self._over.wait()
 
     async def host(self, store: AsyncHeldStore) -> None:
         """

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
+from toolkit.cli._agree import agreed
 from toolkit.cli._options import FAILED, FINE, USAGE
 
 if TYPE_CHECKING:
@@ -33,7 +34,12 @@ def doctor(
     ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing scratch keys.")] = False,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes", "-y", help="Do not ask before writing scratch keys; nor where nobody can answer."
+        ),
+    ] = False,
     save: Annotated[
         Path | None,
         typer.Option("--save", metavar="FILE", help="Write a profile for a store of an unknown type."),
@@ -147,9 +153,7 @@ def _ask(errors: Console, chosen: list[tuple[str, About]], *, yes: bool) -> None
     Ask before anything is written.
     """
     names = ", ".join(f"{name} ({about.type} {about.version})" for name, about in chosen)
-    if not yes and not typer.confirm(
-        f"This writes and removes scratch keys named _occ-doctor-* in {names}. Go on?", err=True
-    ):
+    if not yes and not agreed(f"This writes and removes scratch keys named _occ-doctor-* in {names}. Go on?"):
         _stop(errors, "nothing was written")
 
 

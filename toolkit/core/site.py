@@ -24,6 +24,7 @@ from toolkit.errors import (
     AttemptsExhaustedError,
     ConflictError,
     InvalidETagError,
+    InvalidKeyError,
     InvalidValueError,
     StateError,
     StoreError,
@@ -262,6 +263,11 @@ def refusal(store: str, key: str, reply: Reply, size: int = 0) -> StateError:
     if reply.code == "RESOURCE_EXHAUSTED" or "larger than max" in text or "too large" in text:
         return ValueTooLargeError(
             f"key {key!r}: {size} bytes are over a limit ({answer}); store less under one key", key=key
+        )
+    if "too long" in text or "index row" in text:
+        return InvalidKeyError(
+            f"key {key[:40]!r}… of {len(key)} characters: too long for store {store!r} ({answer}); shorten it",
+            key=key,
         )
     if reply.code == "UNIMPLEMENTED":
         return TransactionsUnsupportedError(f"store {store!r} does not have this call ({answer})")

@@ -56,6 +56,8 @@ POSTGRESQL_V1: Final = Profile(
     malformed_etag="INVALID_ARGUMENT",
     create_texts=("no item was updated",),
     retryable_texts=_POSTGRESQL_TEXTS,
+    # A key that its index does not take.
+    invalid_texts=("SQLSTATE 54000",),
     evidence="live",
     cautions=(
         (
