@@ -135,6 +135,13 @@ def retryable(profile: Profile, text: str) -> bool:
     return _has(text.lower(), profile.retryable_texts)
 
 
+def says_missing(profile: Profile, code: str, text: str) -> bool:
+    """
+    Say whether the failure of a read is how this store says that the key is missing.
+    """
+    return code.upper() == "INTERNAL" and _has(text.lower(), profile.missing_texts)
+
+
 def cause_of(profile: Profile, call: Call, code: str, text: str) -> str:
     """
     Name the cause of a lost attempt as the conflict log spells it.

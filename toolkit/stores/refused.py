@@ -34,7 +34,7 @@ ETCD_V2: Final = Profile(
     ),
 )
 
-ETCD_V1: Final = replace(ETCD_V2, version="v1", shows_ttl=False, evidence="source")
+ETCD_V1: Final = replace(ETCD_V2, version="v1", shows_ttl=False)
 
 COCKROACHDB_V1: Final = Profile(
     "state.cockroachdb",
@@ -43,6 +43,7 @@ COCKROACHDB_V1: Final = Profile(
     create="none",
     native="none",
     etag_repeats=True,
+    blind_keeps_etag=True,
     bulk_pays=True,
     bulk_false_missing=True,
     shows_ttl=True,
@@ -208,6 +209,7 @@ JETSTREAM: Final = replace(
     type="state.jetstream",
     key_pattern=r"[-/_=.a-zA-Z0-9]+",
     missing_texts=("key not found",),
+    evidence="live",
     cautions=(*_LAST_WRITE, "A read of a missing key is an error (INTERNAL), not an empty answer."),
 )
 HAZELCAST: Final = replace(_NO_ETAGS, type="state.hazelcast")

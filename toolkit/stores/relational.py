@@ -88,9 +88,11 @@ COCKROACHDB_V2: Final = replace(
 YUGABYTEDB: Final = replace(
     POSTGRESQL_V2,
     type="state.yugabytedb",
-    evidence="source",
     cautions=(
-        "Known from the source of the component it shares with PostgreSQL v2.",
+        (
+            "Measured on PostgreSQL in the place of YugabyteDB: the component is PostgreSQL's, version 2, under another "
+            "name."
+        ),
         *POSTGRESQL_V2.cautions,
     ),
 )

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from toolkit.stores.profile import Profile
+from toolkit.stores.table import named, profiles
 
 FORMAT: Final = 1
 
@@ -55,6 +56,23 @@ def loads(text: str | bytes, source: str = "profile") -> Profile:
         return msgspec.convert(fields, Profile)
     except msgspec.ValidationError as error:
         raise ValueError(f"{source} is not a saved profile: {error}") from error
+
+
+def choose(choice: Profile | Path | str) -> Profile:
+    """
+    Give the profile that ``StateStore(..., profile=...)`` means: itself, a file, or a short name such as ``redis``.
+
+    Raises:
+        ValueError: The file holds no profile.
+        OSError: The file cannot be read.
+    """
+    if isinstance(choice, Profile):
+        return choice
+    if isinstance(choice, Path) or choice.endswith(".json"):
+        return load(choice)
+    profile = named(choice)
+    known = (profile.type, profile.version) in profiles
+    return load(choice) if not known and Path(choice).is_file() else profile
 
 
 def load(path: str | Path) -> Profile:
