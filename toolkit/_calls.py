@@ -4,6 +4,7 @@ The calls of a state store before they are made: jobs, blind writes, questions; 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
@@ -15,7 +16,7 @@ from toolkit._queue import Ticket
 from toolkit.codec import coded, from_stored, to_stored
 from toolkit.core.jobs import NO_DEFAULT, Verb, check_value
 from toolkit.core.judge import Receipt
-from toolkit.core.model import ABSENT, DELETE, KEEP, TTL, Access, Entry, Marker, Outcome, Reply, Write
+from toolkit.core.model import ABSENT, CLEAR, DELETE, KEEP, TTL, Access, Entry, Marker, Outcome, Reply, Write
 from toolkit.core.reading import read_entries, read_entry, value_of
 from toolkit.core.records import op_key
 from toolkit.core.resolve import outcome_on_key, resolve_receipt
@@ -50,7 +51,7 @@ class Calls(BaseStateStore):
         """
         site = self._live()
         self._writing("transact")
-        self._protected(site, options.label, "transact")
+        self._protected(site, f"transact({options.label})")
         started = time.monotonic()
         return TxRun(site, options, time.time(), started + options.budget, started)
 
@@ -64,7 +65,7 @@ class Calls(BaseStateStore):
         if self.access is not Access.ALL:
             self._require(key, right, verb)
         if not self._protects:
-            self._protected(site, key, verb)
+            self._protected(site, verb, key)
         started, policy = time.monotonic(), self.retry
         ticket = Ticket(verb, key, started + policy.deadline, policy.attempts, started=started, label=label)
         ticket.prefix, ticket.number, ticket.ttl = self._call_prefix, next(self._calls), ttl
@@ -124,9 +125,9 @@ class Calls(BaseStateStore):
         """
         site = self._live()
         if op_id is not None:
-            self._protected(site, key, f"{call} with op_id=")
+            self._protected(site, f"{call} with op_id=", key)
         self._writing(call)
-        self._check_key(key, site)
+        self._vet(key, site)
         self._require(key, right, call)
         if value is DELETE:
             return Write(key, None)
@@ -134,7 +135,10 @@ class Calls(BaseStateStore):
         check_value(value, key, "value")
         if not isinstance(ttl, Marker) and not site.profile.has_ttl:
             raise TTLUnsupportedError(f"key {key!r}: this store has no expiry; leave out ttl=")
-        seconds = None if isinstance(ttl, Marker) else max(1, round(ttl))
+        # Nothing but the store expires the key here, so a TTL is sent also where the protocol would not.
+        seconds = None if isinstance(ttl, Marker) else math.ceil(ttl)
+        if ttl is CLEAR and site.profile.keeps_ttl:
+            seconds = -1
         return Write(key, encode(plain(self.stored_form(key, value), key), key), ttl=seconds)
 
     def _blind_answer(self, key: str, reply: Reply) -> None:
@@ -204,7 +208,7 @@ class Calls(BaseStateStore):
         site = self._live()
         self._writing("void")
         self._require(op_key(check_op_id(op_id)), Access.WRITE, "void")
-        self._protected(site, op_id, "void")
+        self._protected(site, f"void({op_id!r})")
         return void_op(site, op_id, self._deadline())
 
     def _snapshotting(self, keys: Iterable[str]) -> Steps[Mapping[str, Any]]:

@@ -89,10 +89,10 @@ class StateStore(Calls):
         return self
 
     def _dial(self) -> StatePort:
-        from toolkit.dapr.address import Token, address_of
+        from toolkit.dapr.address import address_of
         from toolkit.dapr.port import GrpcPort
 
-        return GrpcPort(self.name, address_of(self._address), Token(self._api_token))
+        return GrpcPort(self.name, address_of(self._address), self._api_token)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None

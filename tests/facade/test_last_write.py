@@ -28,7 +28,7 @@ from toolkit.core.model import Reply
 from toolkit.log import capture
 from toolkit.testing import MemoryStore
 
-PROFILES = pytest.mark.parametrize("profile", ["memcached", "cassandra", "gcp.firestore"])
+PROFILES = pytest.mark.parametrize("profile", ["memcached", "cassandra", "gcp.firestore", "jetstream"])
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
@@ -141,6 +141,31 @@ def test_values_and_keys_are_checked():
         pytest.raises(TTLUnsupportedError),
     ):
         store.set("k", {}, ttl=5)
+
+
+def test_the_toolkits_own_keys_stay_its_own():
+    """
+    A record of transactions is no key of the caller's, here as everywhere.
+    """
+    with StateStore("s", port=MemoryStore(), last_write=True) as store:
+        for call in (lambda: store.set("_occ-tx-1", {}), lambda: store.delete("_occ-op-1")):
+            with pytest.raises(InvalidKeyError, match="_occ-"):
+                call()
+
+
+def test_a_plain_set_clears_the_ttl_everywhere():
+    """
+    Redis keeps the old expiry unless it is told otherwise.
+    """
+    now = [1000.0]
+    port = MemoryStore(profile="redis", clock=lambda: now[0])
+    with StateStore("s", port=port, last_write=True) as store:
+        store.set("k", {"n": 1}, ttl=4.2)
+        now[0] += 4.5
+        assert {"n": 1} == store.get("k")
+        store.set("k", {"n": 2})
+        now[0] += 6
+        assert {"n": 2} == store.get("k")
 
 
 def test_a_ttl_is_the_stores_own():
