@@ -141,12 +141,12 @@ class Calls(BaseStateStore):
             seconds = -1
         return Write(key, encode(plain(self.stored_form(key, value), key), key), ttl=seconds)
 
-    def _blind_answer(self, key: str, reply: Reply) -> None:
+    def _blind_answer(self, write: Write, reply: Reply) -> None:
         if reply.ok:
             return
-        site = self._live()
+        site, key = self._live(), write.key
         if site.judge_reply(Call.BLIND, reply, key) is Verdict.INVALID:
-            raise refusal(self.name, key, reply)
+            raise refusal(self.name, key, reply, len(write.data or b""))
         raise StoreUnavailableError(
             f"key {key!r}: store {self.name!r} did not confirm the unprotected write ({shown(reply)}); "
             f"it may or may not have taken effect"

@@ -21,7 +21,7 @@ def check_key(key: str) -> None:
 
     Raises:
         TypeError: The key is no text.
-        InvalidKeyError: It is empty or contains ``||``.
+        InvalidKeyError: It is empty, contains ``||``, or is no text that UTF-8 can carry.
     """
     if not isinstance(key, str):
         raise TypeError(f"a key is text, not {type(key).__name__}: {key!r}")
@@ -31,6 +31,13 @@ def check_key(key: str) -> None:
         raise InvalidKeyError(
             f"key {key!r}: '||' separates the app id from the key in Dapr; use another separator", key=key
         )
+    try:
+        key.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidKeyError(
+            f"key {key!r}: character {error.start} is half of a surrogate pair; decode the bytes it came from as UTF-8",
+            key=key,
+        ) from None
 
 
 def check_etag(etag: Any, call: str) -> ETag | Absent:

@@ -188,7 +188,7 @@ class AsyncStateStore(Calls):
     ) -> None:
         write = self._blind(key, value, call, right, ttl, op_id)
         reply = await self._port.put(write, timeout=self.retry.deadline)
-        self._blind_answer(key, reply)
+        self._blind_answer(write, reply)
 
     async def resolve(self, receipt: str) -> Outcome:
         """

@@ -238,7 +238,7 @@ class StateStore(Calls):
     def _blindly(self, key: str, value: Any, call: str, right: Access, ttl: TTL, op_id: str | None) -> None:
         write = self._blind(key, value, call, right, ttl, op_id)
         reply = self._port.put(write, timeout=self.retry.deadline)
-        self._blind_answer(key, reply)
+        self._blind_answer(write, reply)
 
     # -- asking later ----------------------------------------------------------------------------------------------
 

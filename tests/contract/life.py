@@ -69,6 +69,7 @@ class Life:
         [
             ("", InvalidKeyError),
             ("a||b", InvalidKeyError),
+            ("\ud800", InvalidKeyError),
             (5, TypeError),
             ("_occ-tx-1", InvalidKeyError),
             ("_occ-sweep", InvalidKeyError),

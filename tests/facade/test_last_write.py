@@ -18,11 +18,13 @@ from toolkit import (
     Dapr,
     ETag,
     InvalidKeyError,
+    InvalidValueError,
     StateStore,
     StoreUnavailableError,
     TTLUnsupportedError,
     UnencodableValueError,
     UnsafeStoreError,
+    ValueTooLargeError,
 )
 from toolkit.core.model import Reply
 from toolkit.log import capture
@@ -193,6 +195,37 @@ def test_rights_hold():
             dapr.states.delete("k")
         dapr.state("s", last_write=True, port=port, access=Access.ALL).set("k", {"n": 1})
         assert {"n": 1} == dapr.states.get("k")
+
+
+@pytest.mark.parametrize(
+    ("profile", "text", "error"),
+    [
+        (
+            "memcached",
+            'unexpected response line from "set": "SERVER_ERROR object too large for cache"',
+            ValueTooLargeError,
+        ),
+        ("memcached", "malformed: key is too long or contains invalid characters", InvalidValueError),
+        ("jetstream", "nats: maximum payload exceeded", ValueTooLargeError),
+        ("jetstream", "nats: invalid key", InvalidValueError),
+    ],
+)
+def test_a_refusal_is_no_lost_answer(profile, text, error):
+    """
+    What the store will never take is told as that, with the size where it is the size.
+    """
+
+    class Refusing(MemoryStore):
+        def put(self, write: Any, *, timeout: float = 1.0) -> Reply:
+            return Reply("INTERNAL", f"failed saving state in state store s: {text}")
+
+    with (
+        StateStore("s", port=Refusing(profile=profile), last_write=True) as store,
+        pytest.raises(
+            error, match="8 bytes are over" if error is ValueTooLargeError else "refused the request"
+        ),
+    ):
+        store.set("k", {"n": 12})
 
 
 def test_a_lost_answer_is_told():

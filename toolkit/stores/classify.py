@@ -69,7 +69,8 @@ def classify(profile: Profile, call: Call, code: str, text: str, keys: Iterable[
     if code in ("UNAVAILABLE", "RESOURCE_EXHAUSTED") or _has(text, _UNAVAILABLE_TEXTS):
         return Verdict.UNAVAILABLE
     if call is Call.GET:
-        return Verdict.UNAVAILABLE
+        refused = code == "INTERNAL" and _has(text, profile.invalid_texts)
+        return Verdict.INVALID if refused else Verdict.UNAVAILABLE
     if code == "ABORTED":
         return _aborted(profile, call, text)
     if code == "INTERNAL":

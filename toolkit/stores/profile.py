@@ -99,7 +99,7 @@ class Profile:
         mangles: What does not come back as it was written: ``binary`` bytes that are not UTF-8, ``dollar`` a raw
             value that begins with ``$`` (no JSON does), ``large-integer`` JSON integers above 2**53.
         reads: What a read is guaranteed to see, in words.
-        invalid_texts: Pieces of text that make an INTERNAL answer a refusal for good, nothing written.
+        invalid_texts: Pieces of text that make an INTERNAL answer a refusal for good, nothing read or written.
         missing_texts: Pieces of text by which an INTERNAL answer to a read says that the key is missing.
         runtime: The range of daprd versions the facts hold for.
     """

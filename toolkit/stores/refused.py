@@ -178,6 +178,7 @@ MEMCACHED: Final = replace(
     max_key=250,
     max_value=1024 * 1024,
     key_pattern=r"[^\s\x00-\x20\x7f]+",
+    invalid_texts=("malformed: key is too long", "object too large for cache"),
     evidence="live",
     cautions=(*_LAST_WRITE, "The server may evict any key at any time."),
 )
@@ -209,6 +210,7 @@ JETSTREAM: Final = replace(
     type="state.jetstream",
     key_pattern=r"[-/_=.a-zA-Z0-9]+",
     missing_texts=("key not found",),
+    invalid_texts=("nats: invalid key", "nats: maximum payload exceeded"),
     evidence="live",
     cautions=(*_LAST_WRITE, "A read of a missing key is an error (INTERNAL), not an empty answer."),
 )

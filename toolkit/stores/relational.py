@@ -43,6 +43,8 @@ SQLITE: Final = Profile(
 )
 
 _POSTGRESQL_TEXTS: Final = ("SQLSTATE 40P01", "SQLSTATE 40001")
+# A key with a NUL character is no text to PostgreSQL.
+_POSTGRESQL_NO_TEXT: Final = ("SQLSTATE 22021",)
 
 POSTGRESQL_V1: Final = Profile(
     "state.postgresql",
@@ -56,6 +58,7 @@ POSTGRESQL_V1: Final = Profile(
     malformed_etag="INVALID_ARGUMENT",
     create_texts=("no item was updated",),
     retryable_texts=_POSTGRESQL_TEXTS,
+    invalid_texts=_POSTGRESQL_NO_TEXT,
     evidence="live",
     cautions=(
         (
@@ -111,6 +114,8 @@ MYSQL: Final = Profile(
     case_insensitive_keys=True,
     create_texts=("Error 1062",),
     retryable_texts=("Error 1213", "Error 1205"),
+    # A key over the limit once daprd has put the app id in front of it, or with characters the table's character set lacks.
+    invalid_texts=("Error 1406", "Error 1267", "Error 1366"),
     evidence="live",
     cautions=(
         (
