@@ -4,6 +4,8 @@ All forms in which an address of the sidecar comes.
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 
 from toolkit import Dapr, StateStore
@@ -84,6 +86,19 @@ def test_a_token_of_no_kind_is_refused(source: object) -> None:
         with pytest.raises(TypeError, match="api_token=") as caught:
             make("s", api_token=source)
         assert "secret" not in str(caught.value)
+
+
+def test_a_function_that_fails_to_give_a_token_is_told_without_its_words() -> None:
+    """
+    What it says may quote what it was after.
+    """
+
+    def broken() -> str:
+        raise LookupError("secret")
+
+    with pytest.raises(ValueError, match="failed with LookupError") as caught:
+        Token(broken).metadata()
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_token_is_not_in_the_attributes_of_what_holds_it() -> None:

@@ -50,6 +50,28 @@ def test_writing_and_removing_are_opt_in():
     ]
 
 
+@BACKENDS
+@pytest.mark.parametrize("kind", [AsyncStateStore, AsyncDapr])
+def test_the_wait_for_a_sidecar_can_be_cancelled(backend, kind):
+    """
+    Whoever cancels waits neither for the sidecar nor for the time-out, and no thread goes on waiting.
+    """
+
+    async def main() -> None:
+        waiting = (
+            AsyncStateStore("s", address=NOBODY)
+            if kind is AsyncStateStore
+            else AsyncDapr(state_store="s", address=NOBODY)
+        )
+        with anyio.move_on_after(0.2) as scope:
+            async with waiting:
+                pytest.fail("nobody is there")
+        assert scope.cancelled_caught
+        assert not waiting.is_open
+
+    run(backend, main)
+
+
 def test_rights_of_one_store_go_before_those_of_the_object():
     """
     ``state(name, access=...)`` opts in for one store; the longest prefix wins; no prefix means no right.

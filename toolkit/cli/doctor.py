@@ -121,7 +121,7 @@ def _choose(
 
     if store is not None and type_ is not None:
         profile = find(f"state.{type_.removeprefix('state.')}", version)
-        return [(store, About("unknown", profile.type, profile.version, (), (store,), ()))]
+        return [(store, About("unknown", profile.type, profile.version, None, (store,), ()))]
     first = wire(store or "").about()
     if not first.loaded:
         _stop(

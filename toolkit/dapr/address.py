@@ -131,7 +131,15 @@ class Token:
                 ) from None
             except UnicodeDecodeError:
                 raise ValueError(f"the Dapr API token file {source} is no text") from None
-        return _clean(source if isinstance(source, str) else source())
+        if isinstance(source, str):
+            return _clean(source)
+        try:
+            given = source()
+        except Exception as error:  # noqa: BLE001  whatever it says may quote what it was after
+            raise ValueError(
+                f"the function that gives the Dapr API token failed with {type(error).__name__}"
+            ) from None
+        return _clean(given)
 
     def __str__(self) -> str:
         return "***" if self.source is not None else ""
