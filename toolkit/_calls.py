@@ -28,7 +28,7 @@ from toolkit.core.transaction import Options, TxRun
 from toolkit.core.txreceipt import PREFIX as TX_RECEIPT
 from toolkit.core.txreceipt import TxReceipt, outcome_of_op, resolve_tx, void_op
 from toolkit.core.value import encode, plain, seal
-from toolkit.errors import StoreUnavailableError, TTLUnsupportedError
+from toolkit.errors import StoreUnavailableError, TTLUnsupportedError, UnsafeStoreError
 from toolkit.stores import Call, Verdict
 
 _READ_WRITE: Final = Access.READ | Access.WRITE
@@ -52,8 +52,23 @@ class Calls(BaseStateStore):
         site = self._live()
         self._writing("transact")
         self._protected(site, f"transact({options.label})")
+        if options.op_id is not None:
+            self._recordable(site, f"transact({options.label}) with op_id=")
         started = time.monotonic()
         return TxRun(site, options, time.time(), started + options.budget, started)
+
+    def _recordable(self, site: Site, call: str) -> None:
+        """
+        Refuse what needs an op record where no key can be created safely.
+        """
+        profile = site.profile
+        if not profile.safe_create:
+            raise UnsafeStoreError(
+                f"{call} needs a record of its own, and {profile.type} {profile.version} has no safe way to create a key: "
+                f"of two creators both can win. Ids of calls on one key work here, since they lie in its value: "
+                f"store.update(key, change, op_id=...)",
+                reasons=(f"{profile.type} {profile.version} has no safe create.",),
+            )
 
     def _job(
         self, verb: Verb, key: str, right: Access, label: str, ttl: TTL = KEEP, op_id: str | None = None
@@ -209,6 +224,7 @@ class Calls(BaseStateStore):
         self._writing("void")
         self._require(op_key(check_op_id(op_id)), Access.WRITE, "void")
         self._protected(site, f"void({op_id!r})")
+        self._recordable(site, f"void({op_id!r})")
         return void_op(site, op_id, self._deadline())
 
     def _snapshotting(self, keys: Iterable[str]) -> Steps[Mapping[str, Any]]:
