@@ -11,10 +11,11 @@ import secrets
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from toolkit._checks import check_key
-from toolkit._rights import AccessRule, allowed, anywhere, right_name
+from toolkit._rights import AccessRule, allowed, anywhere, check_access, right_name
 from toolkit.codec import ValueCodec, check_codec
 from toolkit.core.events import Event
 from toolkit.core.jobs import Rules
@@ -23,6 +24,7 @@ from toolkit.core.policy import RetryPolicy
 from toolkit.core.recovery import mend
 from toolkit.core.site import Site, Writers
 from toolkit.core.steps import Steps
+from toolkit.dapr.address import Token, TokenSource
 from toolkit.errors import (
     AccessDeniedError,
     InvalidKeyError,
@@ -31,10 +33,9 @@ from toolkit.errors import (
 from toolkit.log import emit, listening, validate_environment
 from toolkit.ports import Component
 from toolkit.stores import Profile, find
-from toolkit.stores.saved import profile_from
+from toolkit.stores.saved import choose
 
 if TYPE_CHECKING:
-    from toolkit.dapr.address import TokenSource
     from toolkit.facade import BaseDapr
 
 # Records of transactions and the guard of sweeps live beside the data; nobody but the protocol writes them.
@@ -99,7 +100,7 @@ class BaseStateStore:
         *,
         dapr: BaseDapr | None = None,
         address: str | None = None,
-        api_token: TokenSource | None = None,
+        api_token: TokenSource | Token | None = None,
         startup_timeout: float | None = None,
         access: AccessRule | None = None,
         retry: RetryPolicy | None = None,
@@ -109,13 +110,17 @@ class BaseStateStore:
         op_ttl: float = 604800,
         lease: float = 3.0,
         clock_skew: float = 5.0,
-        profile: Profile | str | None = None,
+        profile: Profile | Path | str | None = None,
         accept_unverified: bool = False,
         last_write: bool = False,
         port: Any = None,
     ) -> None:
         if not isinstance(name, str) or not name:
             raise TypeError(f"StateStore({name!r}): the name of a Dapr state store component, as text")
+        if profile is not None and not isinstance(profile, Profile | Path | str):
+            raise TypeError(
+                f"StateStore({name!r}, profile={profile!r}): a Profile, a file of one, or a short name"
+            )
         self.name = name
         if dapr is not None:
             address = dapr._address if address is None else address  # noqa: SLF001  one package
@@ -123,12 +128,12 @@ class BaseStateStore:
             startup_timeout = dapr.startup_timeout if startup_timeout is None else startup_timeout
             access = dapr.access if access is None else access
         self.startup_timeout = 60.0 if startup_timeout is None else startup_timeout
-        self.access: AccessRule = Access.ALL if access is None else access
+        self.access: AccessRule = Access.ALL if access is None else check_access(access)
         self.retry = retry or RetryPolicy()
         self.envelope, self.op_window, self.op_ttl, self.lease = envelope, op_window, op_ttl, lease
         self.clock_skew, self.accept_unverified, self.last_write = clock_skew, accept_unverified, last_write
         self.codec = check_codec(codec)
-        self._address, self._api_token = address, api_token
+        self._address, self._api_token = address, Token.of(api_token)
         self._profile_choice, self._port_choice = profile, port
         self._site: Site | None = None
         # While the store is being closed: what transactions under way still work with.
@@ -206,11 +211,8 @@ class BaseStateStore:
         )
 
     def _choose_profile(self, component: Component) -> Profile:
-        choice = self._profile_choice
-        if isinstance(choice, Profile):
-            return choice
-        if isinstance(choice, str):
-            return profile_from(choice)
+        if self._profile_choice is not None:
+            return choose(self._profile_choice)
         if not component.type:
             raise UnsafeStoreError(
                 f"the sidecar does not tell what {self.name!r} is (its metadata API is off); "
@@ -332,25 +334,26 @@ class BaseStateStore:
             )
         raise AccessDeniedError(
             f"key {key!r}: {call} needs {right_name(right)} on store {self.name!r}, which this handle was not given; "
-            f"open it with access=Access.{right_name(right)} or more",
+            f"open it with access={' | '.join(f'Access.{part.name}' for part in right)} or more",
             key=key,
         )
 
-    def _protected(self, site: Site, key: str, call: str) -> None:
+    def _protected(self, site: Site, call: str, key: str = "") -> None:
         """
         Refuse a write the store cannot protect.
         """
         profile = site.profile
+        what = f"key {key!r}: {call}" if key else call
         if self.last_write:
             raise UnsafeStoreError(
-                f"key {key!r}: {call} needs ETags, and store {self.name!r} was opened with last_write=True: "
+                f"{what} needs ETags, and store {self.name!r} was opened with last_write=True: "
                 f"only get, set and delete, without protection",
                 reasons=("Opened for last-write only.",),
             )
         if not profile.accepted:
             reasons = " ".join(profile.reasons)
             raise UnsafeStoreError(
-                f"key {key!r}: {call} on {profile.type} {profile.version} cannot be protected: {reasons} "
+                f"{what} on {profile.type} {profile.version} cannot be protected: {reasons} "
                 f"Reading works; for unprotected writes open it with last_write=True",
                 reasons=profile.reasons,
             )

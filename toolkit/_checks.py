@@ -32,7 +32,10 @@ def check_key(key: str) -> None:
             f"key {key!r}: '||' separates the app id from the key in Dapr; use another separator", key=key
         )
     if not _encodable(key):
-        raise InvalidKeyError(f"key {key!r}: it has half a surrogate pair and cannot be sent", key=key)
+        raise InvalidKeyError(
+            f"key {key!r}: half a surrogate pair cannot be sent; decode the bytes it came from as UTF-8",
+            key=key,
+        )
 
 
 def _encodable(text: str) -> bool:

@@ -84,10 +84,10 @@ class AsyncStateStore(Calls):
             to_async = getattr(choice, "to_async", None)
             port: AsyncStatePort = to_async() if to_async is not None else choice
             return port
-        from toolkit.dapr.address import Token, address_of
+        from toolkit.dapr.address import address_of
         from toolkit.dapr.port import AioPort, GrpcPort, ThreadPort
 
-        address, token = address_of(self._address), Token(self._api_token)
+        address, token = address_of(self._address), self._api_token
         if sniffio.current_async_library() == "asyncio":
             return AioPort(self.name, address, token)
         return ThreadPort(GrpcPort(self.name, address, token))
@@ -217,7 +217,7 @@ class AsyncStateStore(Calls):
     ) -> None:
         write = self._blind(key, value, call, right, ttl, op_id)
         reply = await self._port.put(write, timeout=self.retry.deadline)
-        self._blind_answer(key, reply)
+        self._blind_answer(write, reply)
 
     async def resolve(self, receipt: str) -> Outcome:
         """

@@ -89,10 +89,10 @@ class StateStore(Calls):
         return self
 
     def _dial(self) -> StatePort:
-        from toolkit.dapr.address import Token, address_of
+        from toolkit.dapr.address import address_of
         from toolkit.dapr.port import GrpcPort
 
-        return GrpcPort(self.name, address_of(self._address), Token(self._api_token))
+        return GrpcPort(self.name, address_of(self._address), self._api_token)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
@@ -243,7 +243,7 @@ class StateStore(Calls):
     def _blindly(self, key: str, value: Any, call: str, right: Access, ttl: TTL, op_id: str | None) -> None:
         write = self._blind(key, value, call, right, ttl, op_id)
         reply = self._port.put(write, timeout=self.retry.deadline)
-        self._blind_answer(key, reply)
+        self._blind_answer(write, reply)
 
     # -- asking later ----------------------------------------------------------------------------------------------
 

@@ -70,6 +70,7 @@ class Life:
         [
             ("", InvalidKeyError),
             ("a||b", InvalidKeyError),
+            ("\ud800", InvalidKeyError),
             (5, TypeError),
             ("half \ud800", InvalidKeyError),
             ("_occ-tx-1", InvalidKeyError),

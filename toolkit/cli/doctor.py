@@ -54,7 +54,12 @@ def doctor(
             "--type", help="The component's type, where the sidecar's metadata API is switched off."
         ),
     ] = None,
-    version: Annotated[str, typer.Option("--version", help="The component's version, with --type.")] = "v1",
+    version: Annotated[
+        str,
+        typer.Option(
+            "--version", help="The component's version, with --type; the type's default without it."
+        ),
+    ] = "",
 ) -> None:
     """
     Probe a live store through its sidecar, on scratch keys that are removed again.
@@ -118,9 +123,11 @@ def _choose(
     Find the stores to examine and what the sidecar says of each.
     """
     from toolkit.doctor import About
+    from toolkit.stores import find
 
     if store is not None and type_ is not None:
-        return [(store, About("unknown", type_, version, (), (store,), ()))]
+        profile = find(f"state.{type_.removeprefix('state.')}", version)
+        return [(store, About("unknown", profile.type, profile.version, None, (store,), ()))]
     first = wire(store or "").about()
     if not first.loaded:
         _stop(
