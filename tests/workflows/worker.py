@@ -1,7 +1,8 @@
 """
 A worker of the library's workflows in a process of its own.
 
-Given a number it kills itself right after so many commits, before the engine hears of the last one's result.
+Given a number it kills itself right after so many commits, before the engine hears of the last one's result; not before it
+has said that it is ready, though: work comes as soon as it has its stream, which may be some time earlier.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import itertools
 import os
 import signal
 import sys
+import threading
 from datetime import UTC, datetime
 
 from dapr.ext.workflow import WorkflowRuntime
@@ -69,18 +71,22 @@ class Gate(WorkflowKit):
 def main() -> None:
     address, store, commits = sys.argv[1], sys.argv[2], int(sys.argv[3])
     kit = Gate(WorkflowRuntime(**host_and_port(address)), store, address=address)
-    for ready in READY.values():
-        ready.register(kit)
+    for each in READY.values():
+        each.register(kit)
     left = itertools.count(commits - 1, -1)
+    ready = threading.Event()
 
     def die_in_time(event: Event) -> None:
-        if event.name == "occ.committed" and next(left) == 0:
+        if event.name == "occ.committed" and next(left) <= 0:
+            ready.wait()  # with those behind it: some work is left for the next one
             os.kill(os.getpid(), signal.SIGKILL)
 
-    add_hook(die_in_time)
+    if commits:
+        add_hook(die_in_time)
     with kit:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
+        ready.set()
         sys.stdin.read()
 
 
