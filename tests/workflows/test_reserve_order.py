@@ -18,7 +18,7 @@ from toolkit import StateStore
 from toolkit.sidecar.resources import default_component
 from toolkit.testing import FaultProxy, MemoryStore
 from workflows import Saga, WorkflowKit, resume_saga, saga_record, start_once, wait_event
-from workflows._payload import event_envelope
+from workflows._payload import event_payload
 from workflows.effects import NonRetryableError
 from workflows.library import RESERVE_ORDER
 from workflows.library.plan import InputFileError
@@ -60,7 +60,7 @@ def test_stock_and_money_are_exact_under_faults(seed, runtime, activity):
         plan.prepare(store)
         engine = Engine(runtime, activity)
         # A pivot whose answer is lost for good has committed: somebody asks for it once more.
-        engine.events.extend([event_envelope("retry")] * 100)
+        engine.events.extend([event_payload("retry")] * 100)
 
         def fault(name, value):
             if not name.startswith("order-") or name in ("order-release", "order-refund"):
