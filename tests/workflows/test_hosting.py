@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from toolkit.testing import WorkflowSidecar
-from workflows import _hosting
+from workflows import WorkflowKit, _hosting
 from workflows._hosting import Hosting
 
 
@@ -159,3 +159,18 @@ def test_a_knock_is_heard_by_a_real_sidecar(workflow_sidecar):
         watched.stop()
         runtime.shutdown()
         watched.close()
+
+
+def test_readiness_without_a_watch():
+    """
+    A runtime that was started by itself is asked about when somebody wants to know.
+    """
+    locked, served = hosting(Worker(locked=1)), hosting(Worker(locked=0))
+    assert (False, True) == (locked.serves(), served.serves())
+    with WorkflowSidecar() as sidecar:
+        kit = WorkflowKit(sidecar.runtime(), "memory", port=sidecar.state)
+        assert not kit.ready
+        kit.runtime.start()
+        assert kit.ready
+        kit.stop()
+        assert not kit.ready
