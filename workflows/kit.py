@@ -9,7 +9,7 @@ import inspect
 import threading
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeAlias, TypeVar, overload
 from weakref import WeakSet
 
 from toolkit.core.policy import RetryPolicy
@@ -26,6 +26,7 @@ from workflows.errors import ContinuedAsNew
 from workflows.ports import Runtime
 
 R = TypeVar("R")
+Errors: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
 # Two kits on one runtime serve two stores; what the package needs itself is registered by one of them.
 _EQUIPPED: Final[WeakSet[Runtime]] = WeakSet()
@@ -74,42 +75,59 @@ class WorkflowKit:
 
     # -- registering -----------------------------------------------------------------------------------------------
 
+    @overload
+    def effect(self, fn: Callable[..., R], /) -> Effect[R]: ...
+    @overload
     def effect(
         self,
         *,
         name: str | None = None,
-        record_errors: tuple[type[BaseException], ...] = (),
+        record_errors: Errors = (),
         retry: RetryPolicy | None = None,
-    ) -> Callable[[Callable[..., R]], Effect[R]]:
+    ) -> Callable[[Callable[..., R]], Effect[R]]: ...
+    def effect(
+        self,
+        fn: Callable[..., Any] | None = None,
+        *,
+        name: str | None = None,
+        record_errors: Errors = (),
+        retry: RetryPolicy | None = None,
+    ) -> Any:
         """
         Make a function of ``tx`` (and one input) an activity whose changes are applied exactly once.
 
         It may run more than once, on fresh data each time, so it must have no effect but on ``tx``; a redelivery after
         the commit returns the recorded result without running it. An input annotated with a dataclass, a
-        ``msgspec.Struct`` or a pydantic model comes as one.
+        ``msgspec.Struct`` or a pydantic model comes as one; a result that is one travels as JSON types.
 
         Args:
+            fn: The function, where the decorator is used without arguments.
             name: The activity's name; by default the function's.
             record_errors: Exceptions that are an outcome: recorded under the op and raised as ``RecordedError``, now and
                 on every redelivery, in the workflow too.
             retry: How long to try inside the activity before a durable timer takes over.
         """
+        errors = (record_errors,) if isinstance(record_errors, type) else tuple(record_errors)
 
         def decorate(fn: Callable[..., R]) -> Effect[R]:
             given: Any = fn
             body: Callable[..., R] = given.fn if isinstance(given, Effect) else fn
-            effect = Effect(body, name or _name_of(given), tuple(record_errors), retry or IN_ACTIVITY)
+            effect = Effect(body, name or _name_of(given), errors, retry or IN_ACTIVITY)
             self._take(effect.name)
             self._asynchronous = self._asynchronous or effect.is_async
             activity = self._async_activity(effect) if effect.is_async else self._activity(effect)
             self.runtime.register_activity(activity, name=effect.name)
             return effect
 
-        return decorate
+        return decorate if fn is None else decorate(fn)
 
-    def workflow(self, *, name: str | None = None) -> Callable[[Callable[..., Any]], KitWorkflow]:
+    @overload
+    def workflow(self, fn: Callable[..., Any], /) -> KitWorkflow: ...
+    @overload
+    def workflow(self, *, name: str | None = None) -> Callable[[Callable[..., Any]], KitWorkflow]: ...
+    def workflow(self, fn: Callable[..., Any] | None = None, *, name: str | None = None) -> Any:
         """
-        Register a workflow function, usually a generator of ``ctx`` and one input.
+        Register a workflow function, usually a generator of ``ctx`` and one input; its name is by default the function's.
         """
 
         def decorate(fn: Callable[..., Any]) -> KitWorkflow:
@@ -126,7 +144,7 @@ class WorkflowKit:
             self.runtime.register_workflow(run, name=found.name)
             return found
 
-        return decorate
+        return decorate if fn is None else decorate(fn)
 
     def _add_builtins(self) -> None:
         """
@@ -214,7 +232,7 @@ class WorkflowKit:
         """
         Whether the worker has its stream of work from the sidecar right now and is served; for a readiness probe.
         """
-        return self._hosting.served and self.runtime.wait_for_worker_ready(timeout=0.05)
+        return self.runtime.wait_for_worker_ready(timeout=0.05) and self._hosting.serves()
 
     def stop(self) -> None:
         """

@@ -40,7 +40,8 @@ class Worker:
 
     def __init__(self, address: str, store: str, commits: int) -> None:
         env = {name: value for name, value in os.environ.items() if not name.startswith("DAPR_")}
-        self._said = tempfile.TemporaryFile("w+")  # a pipe nobody reads would fill up
+        # Not a pipe: one that nobody reads fills up.
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  open as long as the worker
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("worker.py")), address, store, str(commits)],
             env={**env, "PYTHONPATH": str(ROOT)},
