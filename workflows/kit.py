@@ -59,7 +59,7 @@ class WorkflowKit:
         self._stores = Stores(store, address, port)
         self._hosting = Hosting(runtime)
         self._names: set[str] = set()
-        self._asynchronous = False
+        self._asynchronous = self._stopped = False
 
     def __repr__(self) -> str:
         return f"<WorkflowKit on store {self._stores.name!r}, {len(self._names)} registered>"
@@ -186,17 +186,28 @@ class WorkflowKit:
 
     def start(self, timeout: float = 60.0) -> None:
         """
-        Open the store and start the worker; returns when it is ready for work.
+        Open the store and start the worker, unless it was started; returns when it is ready for work.
 
         Raises:
             SidecarUnavailableError: No sidecar within ``timeout`` seconds; nothing was left running.
+            RuntimeError: The kit was stopped, or its worker failed to start before: the SDK's starts only once.
         """
+        if self._stopped:
+            raise RuntimeError(
+                f"{self!r} was stopped, and a WorkflowRuntime starts only once; make a new runtime and a new kit"
+            )
         try:
             self._stores.limit(timeout)
             self._stores.sync()
             if self._asynchronous:
                 self._stores.on_loop()
-            self._start_worker(timeout)
+        except BaseException:
+            self._stores.close()  # the worker is as it was: a later start may fare better
+            raise
+        try:
+            if not self._hosting.running:
+                self._start_worker(timeout)
+            self._await_hosting(timeout)
         except BaseException:
             self.stop()
             raise
@@ -221,6 +232,8 @@ class WorkflowKit:
             )
         if failed:
             raise failed[0]
+
+    def _await_hosting(self, timeout: float) -> None:
         if not self._hosting.start(timeout):
             raise SidecarUnavailableError(
                 f"the sidecar took the worker's stream and did not host its workflows within {timeout:g} s: are placement "
@@ -238,6 +251,7 @@ class WorkflowKit:
         """
         Stop the worker, then close the store; work whose result was not sent is delivered again later, and applied once.
         """
+        self._stopped = True
         self._hosting.stop()
         self.runtime.shutdown()
         self._hosting.close()
