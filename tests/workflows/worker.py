@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import threading
-from datetime import UTC, datetime
 
 from dapr.ext.workflow import WorkflowRuntime
 
@@ -23,25 +22,20 @@ from workflows._payload import reader_of
 from workflows.library import READY
 from workflows.library.runner import host_and_port
 
-
-def start_of(inp):
-    """
-    The time by which all have been started, and a worker may die.
-    """
-    return datetime.fromtimestamp(inp["at"], UTC).replace(tzinfo=None)
+BEGIN = "begin"
 
 
 def gated(ctx, inp):
     """
-    Any workflow, begun at a given time, as a child: it may continue as new.
+    Any workflow, begun at a word, as a child: it may continue as new.
     """
-    yield ctx.create_timer(start_of(inp))
+    yield ctx.wait_for_external_event(BEGIN)
     return (yield ctx.call_child_workflow(inp["workflow"], input=inp["input"]))
 
 
 class Gate(WorkflowKit):
     """
-    A kit with two workflows more that begin any other at a given time.
+    A kit with two workflows more that begin any other once all have been started, and a worker may die.
 
     ``gated-here`` does so in its own instance: Dapr at times fails the start of a child whose worker dies meanwhile.
     """
@@ -63,7 +57,7 @@ class Gate(WorkflowKit):
         return keep
 
     def gated_here(self, ctx, inp):
-        yield ctx.create_timer(start_of(inp))
+        yield ctx.wait_for_external_event(BEGIN)
         fn = self.kept[inp["workflow"]]
         return (yield from fn(ctx, *reader_of(fn)(inp["input"])))
 
