@@ -148,7 +148,7 @@ class WorkflowKit:
 
     def _add_builtins(self) -> None:
         """
-        What sagas and checkpoints need; once per runtime, by the kit that has the first workflow.
+        What sagas and checkpoints need; once per runtime, by the kit that has the first workflow, or starts without any.
         """
         if self.runtime not in _EQUIPPED:
             _EQUIPPED.add(self.runtime)
@@ -196,6 +196,7 @@ class WorkflowKit:
             raise RuntimeError(
                 f"{self!r} was stopped, and a WorkflowRuntime starts only once; make a new runtime and a new kit"
             )
+        self._add_builtins()
         try:
             self._stores.limit(timeout)
             self._stores.sync()
