@@ -13,7 +13,7 @@ import grpc
 import pytest
 from dapr.actor.runtime.runtime import ActorRuntime
 
-from toolkit import AsyncStateStore, SidecarUnavailableError
+from toolkit import AsyncStateStore, RetryPolicy, SidecarUnavailableError, StateStore
 from workflows.actors import ActorMethodError, FencedActor, GrpcActorProxyFactory, host_actors
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -89,7 +89,7 @@ def test_reminders_and_timers_arrive(dapr_env, method, expected):
         async with host_actors(LiveLedger, store="statestore"), GrpcActorProxyFactory() as actors:
             ledger = actors.create(LiveLedger, f"l-{uuid.uuid4()}", LedgerInterface)
             await getattr(ledger, method)()
-            await asyncio.wait_for(Fired.event.wait(), 20)
+            await asyncio.wait_for(Fired.event.wait(), 60)
             return (await ledger.Read())["fired"]
 
     try:
@@ -149,6 +149,40 @@ def test_a_host_without_a_sidecar_ends_within_its_timeout(unused_address):
         asyncio.run(main())
 
 
+def test_a_sidecar_that_refuses_actors_is_named(unused_address):
+    """
+    One that knows no streams of actors, as before daprd 1.18: its words are in the error.
+    """
+
+    async def main():
+        older = grpc.aio.server()
+        older.add_insecure_port(unused_address)
+        await older.start()
+        try:
+            async with host_actors(LiveWallet, address=unused_address):
+                pass
+        finally:
+            await older.stop(None)
+
+    with pytest.raises(SidecarUnavailableError, match=r"UNIMPLEMENTED.*daprd 1\.18 or newer"):
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("colour", [StateStore, AsyncStateStore])
+def test_a_host_opens_a_store_object_that_is_not_open(dapr_env, colour):
+    """
+    It is used with its settings, and closed with the host.
+    """
+    given = colour("statestore", retry=RetryPolicy(deadline=7.0))
+
+    async def main():
+        async with host_actors(LiveLedger, store=given), GrpcActorProxyFactory() as actors:
+            return await actors.create(LiveLedger, f"l-{uuid.uuid4()}", LedgerInterface).Add("one")
+
+    assert 1 == asyncio.run(main())
+    assert not given.is_open
+
+
 def test_a_second_host_in_the_process_is_refused_and_a_later_one_is_not(dapr_env):
     """
     The SDK's registry belongs to the process; leaving the block frees it, also for another loop.
@@ -172,11 +206,13 @@ def test_a_host_is_told_what_it_lacks():
     No type, and a fenced actor without a store.
     """
 
-    async def main(*types):
-        async with host_actors(*types):
+    async def main(*types, store=None):
+        async with host_actors(*types, store=store):
             pass
 
     with pytest.raises(TypeError, match="at least one actor type"):
         asyncio.run(main())
     with pytest.raises(TypeError, match=r"host_actors\(LiveLedger\): fenced actors need store="):
         asyncio.run(main(LiveLedger))
+    with pytest.raises(TypeError, match="pass an AsyncStateStore or the name of a state store"):
+        asyncio.run(main(LiveLedger, store=7))

@@ -13,8 +13,9 @@ from dapr.actor import Actor, ActorId
 from dapr.actor.runtime.context import ActorRuntimeContext
 from dapr.actor.runtime.grpc_host import ActorGrpcHost
 from dapr.actor.runtime.runtime import ActorRuntime
+from grpc.aio import AioRpcError
 
-from toolkit import AsyncStateStore, SidecarUnavailableError
+from toolkit import AsyncStateStore, SidecarUnavailableError, StateStore
 from workflows.actors.fenced import FencedActor
 
 # Seconds for turns under way.
@@ -32,7 +33,7 @@ class _Hosting:
 @asynccontextmanager
 async def host_actors(
     *types: type[Actor],
-    store: AsyncStateStore | str | None = None,
+    store: AsyncStateStore | StateStore | str | None = None,
     app_port: int | None = None,
     address: str | None = None,
     startup_timeout: float = 60.0,
@@ -40,14 +41,14 @@ async def host_actors(
     """
     Serve these actors until the block is left.
 
-    ``store`` is where fenced actors keep their state: an open ``AsyncStateStore``, or the name of a component, which is
-    then opened and closed here. ``app_port`` is only needed by a sidecar older than 1.18.2, which wants a gRPC app port
+    ``store`` is where fenced actors keep their state: an open ``AsyncStateStore``; or the name of a component or a store
+    object that is not open, which is then opened and closed here (a ``StateStore`` gives its settings). ``app_port`` is only needed by a sidecar older than 1.18.2, which wants a gRPC app port
     before it takes actors. Leaving the block waits up to five seconds for turns under way and cancels the rest; a caller
     may hear an error all the same, since the sidecar gives up what runs on a stream that ends. One host per process at a
     time; all types are named here, since the sidecar learns of them when the stream opens.
 
     Raises:
-        SidecarUnavailableError: The sidecar took no actors within ``startup_timeout``.
+        SidecarUnavailableError: The sidecar took no actors within ``startup_timeout``, or refused them.
     """
     if not types:
         raise TypeError("host_actors() needs at least one actor type")
@@ -61,19 +62,40 @@ async def host_actors(
     _Hosting.active = True
     try:
         async with AsyncExitStack() as stack:
-            if isinstance(store, str):
-                opened = AsyncStateStore(store, address=address, startup_timeout=startup_timeout)
-                store = await stack.enter_async_context(opened)
+            opened = await _opened(stack, store, address, startup_timeout)
             host = ActorGrpcHost(address=address, app_port=app_port)
             stack.push_async_callback(_close, host, types)
             # A lock of the class, bound to the loop that first waited on it.
             ActorRuntime._actor_managers_lock = asyncio.Lock()  # noqa: SLF001  left behind by an earlier loop
             for one in types:
-                await host.register_actor(one, actor_factory=_factory(one, store))
+                await host.register_actor(one, actor_factory=_factory(one, opened))
             await _start(host, startup_timeout)
             yield host
     finally:
         _Hosting.active = False
+
+
+async def _opened(
+    stack: AsyncExitStack,
+    store: AsyncStateStore | StateStore | str | None,
+    address: str | None,
+    timeout: float,
+) -> AsyncStateStore | None:
+    match store:
+        case None:
+            return None
+        case str():
+            store = AsyncStateStore(store, address=address, startup_timeout=timeout)
+        case StateStore():
+            # Turns run on the loop, which it would block.
+            store = AsyncStateStore.like(store, startup_timeout=timeout)
+        case AsyncStateStore():
+            pass
+        case _:
+            raise TypeError(
+                f"host_actors(store={store!r}): pass an AsyncStateStore or the name of a state store component"
+            )
+    return store if store.is_open else await stack.enter_async_context(store)
 
 
 async def _start(host: ActorGrpcHost, startup_timeout: float) -> None:
@@ -85,6 +107,11 @@ async def _start(host: ActorGrpcHost, startup_timeout: float) -> None:
             f"no sidecar took the actors within {startup_timeout:g} s: start daprd 1.18 or newer with placement and "
             f"scheduler (occ run --workflows does), and give older ones than 1.18.2 --app-protocol grpc and app_port="
         ) from None
+    except AioRpcError as error:
+        raise SidecarUnavailableError(
+            f"the sidecar refused the actors ({error.code().name}: {error.details()}): it has to be daprd 1.18 or newer, "
+            f"started with placement and scheduler (occ run --workflows does)"
+        ) from error
 
 
 async def _close(host: ActorGrpcHost, types: tuple[type[Actor], ...]) -> None:
