@@ -80,15 +80,13 @@ def test_an_answer_that_is_not_json_is_a_result():
     assert error_in(b'{not json "errorCode"') is None
 
 
+REFUSED = '{"message":"ValueError(\'refused\')","errorCode":"UNKNOWN"}'
+
+
 @pytest.mark.parametrize(
     ("details", "kind", "message"),
     [
-        (
-            "error invoke actor method: error from actor service: (500) "
-            '{"message":"ValueError(\'refused\')","errorCode":"UNKNOWN"}',
-            ActorMethodError,
-            "ValueError: refused",
-        ),
+        (f"error from actor service: (500) {REFUSED}", ActorMethodError, "ValueError: refused"),
         ('error from actor service: (500) {"message": "hello"}', grpc.aio.AioRpcError, "hello"),
         ("the app is gone", grpc.aio.AioRpcError, "the app is gone"),
     ],
