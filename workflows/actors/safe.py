@@ -166,7 +166,7 @@ class SafeActor(Actor):
         self._turns += 1
         turn = Turn(self, self._turns, {}, reentrancy_ctx.get())
         _running.set(turn)
-        fields = {**self._log_fields(), "actor_method": method_context.method_name, "turn": turn.number}
+        fields = {**self._log_fields(), "actor_method": method_context.method_name}
         turn.bound = dict(structlog.contextvars.bind_contextvars(**fields))
         self._follow(turn)
         await super()._on_pre_actor_method_internal(method_context)
@@ -205,6 +205,6 @@ class SafeActor(Actor):
 
     def _log_fields(self) -> dict[str, str | int]:
         """
-        What every line of a turn carries.
+        What every line of a turn carries; those of the activation have turn 0.
         """
-        return {"actor_type": type(self).__name__, "actor_id": self.id.id}
+        return {"actor_type": type(self).__name__, "actor_id": self.id.id, "turn": self._turns}
