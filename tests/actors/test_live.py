@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 from dapr.actor.runtime.runtime import ActorRuntime
+from dapr.conf import settings
 
 from toolkit import AsyncStateStore, RetryPolicy, SidecarUnavailableError, StateStore
 from workflows.actors import ActorMethodError, FencedActor, GrpcActorProxyFactory, host_actors
@@ -146,6 +147,31 @@ def test_killing_a_host_in_the_middle_of_turns_loses_no_acknowledged_update(dapr
     assert set() == set(acknowledged) - set(state["entries"])
     assert set() == set(state["entries"]) - set(acknowledged) - set(failed)
     assert (len(state["entries"]), 2) == (state["n"], state["epoch"])
+
+
+def test_a_host_shows_the_token(daprd, monkeypatch):
+    """
+    A sidecar with an API token takes actors and fires reminders; a host with another one is told.
+    """
+    sidecar = daprd(workflows=True, api_token="open sesame")
+    monkeypatch.setenv("DAPR_API_TOKEN", "open sesame")
+
+    async def main(token):
+        monkeypatch.setattr(settings, "DAPR_API_TOKEN", token)
+        address = sidecar.grpc_endpoint
+        async with (
+            host_actors(LiveLedger, store="statestore", address=address),
+            GrpcActorProxyFactory(address) as actors,
+        ):
+            ledger = actors.create(LiveLedger, "l", LedgerInterface)
+            await ledger.Remind()
+            await asyncio.wait_for(Fired.event.wait(), 60)
+            return (await ledger.Read())["fired"]
+
+    monkeypatch.setattr(Fired, "event", asyncio.Event())
+    assert ["renew 2026-11"] == asyncio.run(main("open sesame"))
+    with pytest.raises(SidecarUnavailableError, match="UNAUTHENTICATED"):
+        asyncio.run(main("open barley"))
 
 
 def test_a_host_without_a_sidecar_ends_within_its_timeout(unused_address):

@@ -7,12 +7,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from dapr.actor import Actor, ActorId
 from dapr.actor.runtime.context import ActorRuntimeContext
 from dapr.actor.runtime.grpc_host import ActorGrpcHost
 from dapr.actor.runtime.runtime import ActorRuntime
+from dapr.clients.grpc._channel import create_aio_channel
+from dapr.conf import settings
 from grpc.aio import AioRpcError
 
 from toolkit import AsyncStateStore, SidecarUnavailableError, StateStore
@@ -63,7 +66,7 @@ async def host_actors(
     try:
         async with AsyncExitStack() as stack:
             opened = await _opened(stack, store, address, startup_timeout)
-            host = ActorGrpcHost(address=address, app_port=app_port)
+            host = _host(address, app_port)
             stack.push_async_callback(_close, host, types)
             # A lock of the class, bound to the loop that first waited on it.
             ActorRuntime._actor_managers_lock = asyncio.Lock()  # noqa: SLF001  left behind by an earlier loop
@@ -73,6 +76,29 @@ async def host_actors(
             yield host
     finally:
         _Hosting.active = False
+
+
+class _TokenChannel:
+    """
+    The SDK's channel with the API token on streams, too: its own interceptor adds it to single calls alone.
+    """
+
+    def __init__(self, channel: Any, token: str) -> None:
+        self._channel, self._metadata = channel, (("dapr-api-token", token),)
+
+    def stream_stream(self, *arguments: Any, **options: Any) -> Any:
+        return partial(self._channel.stream_stream(*arguments, **options), metadata=self._metadata)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+
+def _host(address: str | None, app_port: int | None) -> ActorGrpcHost:
+    host: Any = ActorGrpcHost(address=address, app_port=app_port)
+    if token := settings.DAPR_API_TOKEN:
+        host._channel = _TokenChannel(create_aio_channel(address), token)  # noqa: SLF001  it takes none
+    made: ActorGrpcHost = host
+    return made
 
 
 async def _opened(
@@ -110,7 +136,7 @@ async def _start(host: ActorGrpcHost, startup_timeout: float) -> None:
     except AioRpcError as error:
         raise SidecarUnavailableError(
             f"the sidecar refused the actors ({error.code().name}: {error.details()}): it has to be daprd 1.18 or newer, "
-            f"started with placement and scheduler (occ run --workflows does)"
+            f"started with placement and scheduler (occ run --workflows does), and to know the DAPR_API_TOKEN of this process"
         ) from error
 
 
