@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import trio
 from dapr.actor.runtime.runtime import ActorRuntime
 from dapr.conf import settings
 
@@ -254,3 +255,18 @@ def test_a_host_is_told_what_it_lacks():
         asyncio.run(main(LiveLedger))
     with pytest.raises(TypeError, match="pass an AsyncStateStore or the name of a state store"):
         asyncio.run(main(LiveLedger, store=7))
+
+
+def test_actors_elsewhere_than_on_asyncio_are_refused():
+    """
+    The SDK has none on trio, and a factory made before there is a loop belongs to none.
+    """
+
+    async def main():
+        async with host_actors(LiveWallet):
+            pass
+
+    with pytest.raises(RuntimeError, match=r"host_actors\(\) belongs in a coroutine on asyncio"):
+        trio.run(main)
+    with pytest.raises(RuntimeError, match=r"GrpcActorProxyFactory\(\) belongs in"):
+        GrpcActorProxyFactory()

@@ -20,6 +20,7 @@ from grpc.aio import AioRpcError
 
 from toolkit import AsyncStateStore, SidecarUnavailableError, StateStore
 from workflows.actors.fenced import FencedActor
+from workflows.actors.proxy import need_asyncio
 
 # Seconds for turns under way.
 DRAIN: Final = 5.0
@@ -53,6 +54,7 @@ async def host_actors(
     Raises:
         SidecarUnavailableError: The sidecar took no actors within ``startup_timeout``, or refused them.
     """
+    need_asyncio("host_actors()")
     if not types:
         raise TypeError("host_actors() needs at least one actor type")
     unstored = [one.__name__ for one in types if issubclass(one, FencedActor) and one.store is None]

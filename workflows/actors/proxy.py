@@ -5,6 +5,7 @@ Calling actors over gRPC.
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import re
 from types import TracebackType
@@ -47,6 +48,18 @@ class RaisingClient(DaprActorGrpcClient):
         if (error := error_in(answer)) is not None:
             raise error
         return answer
+
+
+def need_asyncio(what: str) -> None:
+    """
+    Refuse to begin where the SDK cannot go on.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            f"{what} belongs in a coroutine on asyncio: the Dapr SDK has no actors on trio or without a running loop"
+        ) from None
 
 
 def error_in(answer: bytes) -> ActorFencedError | ActorMethodError | None:
@@ -99,6 +112,7 @@ class GrpcActorProxyFactory(ActorFactoryBase):
         timeout: int | None = 60,
         message_serializer: Serializer | None = None,
     ) -> None:
+        need_asyncio("GrpcActorProxyFactory()")
         self._serializer = message_serializer or DefaultJSONSerializer()
         self._client = RaisingClient(timeout=timeout, address=address, message_serializer=self._serializer)
 
