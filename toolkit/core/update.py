@@ -249,7 +249,7 @@ class KeyWriter:
             return True, None
         if settled.fate is Fate.LOST:
             self.flight = None
-            return False, (yield from self._lost(seen, settled))
+            return False, (yield from self._lost(seen, settled, write))
         yield from self._unknown(batch, now)
         return not self.jobs, None
 
@@ -266,7 +266,7 @@ class KeyWriter:
         for other in self.jobs:
             other.attempts -= 1
 
-    def _lost(self, seen: Seen, settled: Settled) -> Steps[Seen | None]:
+    def _lost(self, seen: Seen, settled: Settled, write: Write) -> Steps[Seen | None]:
         """
         Another write came first, or the store never took ours: wait as the policy says.
         """
@@ -287,8 +287,9 @@ class KeyWriter:
             wait = self.site.policy.wait(self.losses, self.site.round_trip.seconds, chance)
             attempt = self.attempt
             attempt.lose(wait)
+            sent = write.data or b""
             yield from self.site.note(
-                "occ.conflict", lambda: conflict_fields(self.jobs, attempt, seen, settled, wait)
+                "occ.conflict", lambda: conflict_fields(self.jobs, attempt, seen, settled, wait, sent)
             )
         # Waiting past the deadline would only make the news late.
         wait = min(wait, max(self.deadline - now.mono, 0.0))
