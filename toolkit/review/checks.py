@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -28,9 +29,12 @@ def limit(text: str) -> float:
         InputError: It is no number.
     """
     try:
-        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        found = float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
-        raise InputError(f"{text!r} is no limit: write a number such as 5, or a share such as 1%") from None
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise InputError(f"{text!r} is no limit: write a number such as 5, or a share such as 1%")
+    return found
 
 
 def check(counter: RateCounter, limits: Mapping[str, float]) -> Row:
@@ -40,7 +44,7 @@ def check(counter: RateCounter, limits: Mapping[str, float]) -> Row:
     conflicts, commits, gave_up, lost_s = counter.sums()
     operations = commits + gave_up
     values = {
-        "max-conflict-ratio": share(conflicts, conflicts + operations),
+        "max-conflict-ratio": share(conflicts, conflicts + commits),
         "max-gave-up": gave_up,
         "max-lost": share(lost_s, counter.total_s),
         "max-conflicts": conflicts,
