@@ -87,6 +87,38 @@ class Deaf(MemoryStore):
         return reply
 
 
+def test_bare_values_join_by_their_race(tmp_path: Path):
+    """
+    A list has no stamp to tell who wrote it; that does not make its writers outsiders.
+    """
+    port = MemoryStore(profile="sqlite")
+    with (
+        log_to(tmp_path / "occ.jsonl") as log,
+        StateStore("statestore", port=port) as store,
+        StateStore("statestore", port=port) as rival,
+    ):
+        store.create("k", [1])
+        met: list[bool] = []
+
+        def beaten(held: list[int]) -> list[int]:
+            if not met:
+                met.append(True)
+                one = threading.Thread(target=rival_appends, args=(rival,))
+                one.start()
+                one.join()
+            return [*held, 3]
+
+        store.update("k", beaten)
+    (conflict,) = [line for line in lines_of(log.path) if line["event"] == "occ.conflict"]
+    assert "winner_kind" not in conflict
+    assert list(review([log.path]).pairs) == [(conflict["writer"], "rival")]
+
+
+def rival_appends(rival: StateStore) -> None:
+    with bind(writer="rival"):
+        rival.update("k", lambda held: [*held, 2])
+
+
 def test_a_loss_to_the_own_write_is_told(tmp_path: Path):
     """
     A value without a stamp that equals what was sent: ``maybe_self``, which the advice asks for; stamped ones know better.

@@ -84,7 +84,8 @@ def winner_fields(seen: Seen | None) -> dict[str, Any]:
     """
     Who won, from the read that told of the loss.
     """
-    if seen is None:
+    if seen is None or seen.plain:
+        # A bare list or scalar has no room for a stamp: whose it is, its race tells.
         return {}
     if seen.stamp is None or not (seen.valid or seen.later):
         return {"winner_kind": "foreign"}
