@@ -123,6 +123,7 @@ def test_the_gate_opens_and_shuts(simulated: tuple[str, Truth]):
         (("live", "FILE", "--window", "nan"), "100ms"),
         (("check", "FILE", "--max-lost", "few"), "1%"),
         (("check", "FILE", "--max-gave-up", "nan"), "1%"),
+        (("check", "FILE", "--max-conflict-ratio", "5"), "write 5%"),
         (("check", "FILE", "--max-gave-up", "-1"), "1%"),
         (("report", "FILE", "--output", "/dev/null/report.html"), "/dev/null"),
         (("live", "-"), "follows files"),

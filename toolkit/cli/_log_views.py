@@ -343,7 +343,7 @@ def check(ask: Ask, chosen: dict[str, str]) -> bool:
     from toolkit.review.checks import check as hold
     from toolkit.review.checks import limit
 
-    limits = {rule: limit(value) for rule, value in chosen.items()}
+    limits = {rule: limit(value, rule) for rule, value in chosen.items()}
     with ask.progress() as progress:
         counter = pour(ask.files, RateCounter(), ask.query, progress)
     answer = hold(counter, limits)

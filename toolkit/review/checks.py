@@ -21,12 +21,12 @@ RULES: Final = {
 }
 
 
-def limit(text: str) -> float:
+def limit(text: str, rule: str = "") -> float:
     """
     Read ``5``, ``0.01`` or ``1%``.
 
     Raises:
-        InputError: It is no number.
+        InputError: It is no number, or a share above 1.
     """
     try:
         found = float(text[:-1]) / 100 if text.endswith("%") else float(text)
@@ -34,6 +34,8 @@ def limit(text: str) -> float:
         found = math.nan
     if not 0 <= found < math.inf:
         raise InputError(f"{text!r} is no limit: write a number such as 5, or a share such as 1%")
+    if rule == "max-conflict-ratio" and found > 1:
+        raise InputError(f"--{rule} {text!r}: a share is at most 1; write {text}% for a percentage")
     return found
 
 

@@ -12,7 +12,7 @@ from toolkit.review.answers import Row, footer, number, share
 from toolkit.review.axis import seconds_of
 from toolkit.review.query import EVERYTHING, Query
 from toolkit.review.reading import Intake
-from toolkit.review.story import Fields, beaten_by, needle, scan, winners_of
+from toolkit.review.story import Fields, beaten_by, needle, scan, told, winners_of
 
 
 class _Counts:
@@ -53,7 +53,8 @@ def key_view(files: Sequence[str], key: str, *, limit: int = 50, query: Query = 
     intake, counts = Intake(), _Counts()
     piece = needle(key)
     kept: deque[Fields] = deque(maxlen=limit)
-    for fields in scan(files, lambda line: piece in line, query, intake):
+    for _, line in scan(files, lambda line: piece in line, query, intake):
+        fields = told(line, query)
         if (fields.get("key") == key or key in fields.get("keys", ())) and fields["event"] != "occ.summary":
             intake.kept += 1
             counts.add(fields)

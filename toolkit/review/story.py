@@ -12,7 +12,7 @@ from toolkit.review.answers import footer
 from toolkit.review.axis import seconds_of
 from toolkit.review.query import EVERYTHING, Query
 from toolkit.review.reading import UNREADABLE, Decoding, Intake, Source, expand, merged, open_sources
-from toolkit.review.records import DECODER
+from toolkit.review.records import LEAN, Committed, Record
 from toolkit.review.schema import fits
 
 Fields = dict[str, Any]
@@ -29,9 +29,9 @@ _AS_IT_IS: Final = re.compile(r"[A-Za-z0-9 _.:,;|@#$%()!?~^-]+")
 
 def scan(
     files: Sequence[str], wanted: Callable[[bytes], bool], query: Query, intake: Intake | None = None
-) -> Iterator[Fields]:
+) -> Iterator[tuple[Record, bytes]]:
     """
-    Yield the fields of lines for which *wanted* and the query hold.
+    Yield the records for which *wanted* and the query hold, each with its line.
 
     The test on the raw line is a cheap sieve; what passes is checked again by the caller. With *intake* every line is
     counted, without it only what is asked for is looked at.
@@ -46,9 +46,9 @@ def scan(
 
 def _scan(
     sources: Sequence[Source], wanted: Callable[[bytes], bool], query: Query, intake: Intake | None
-) -> Iterator[Fields]:
+) -> Iterator[tuple[Record, bytes]]:
     decode = query.decoder()
-    counting = Decoding(intake, DECODER) if intake is not None else None
+    counting = Decoding(intake, LEAN) if intake is not None else None
     for _, block in merged(sources):
         if intake is not None and counting is not None:
             events = len(counting.records(block))
@@ -63,14 +63,14 @@ def _scan(
                 # Counted above, if it is counted.
                 continue
             if record is not None:
-                yield sound(query.fields(line))
+                yield record, line
 
 
-def sound(fields: Fields) -> Fields:
+def told(line: bytes, query: Query) -> Fields:
     """
-    The fields whose values are of the kind the schema says; those no schema knows are an application's own.
+    The fields of a line whose values are of the kind the schema says; those no schema knows are an application's own.
     """
-    return {name: value for name, value in fields.items() if fits(name, value)}
+    return {name: value for name, value in query.fields(line).items() if fits(name, value)}
 
 
 def needle(text: str) -> bytes:
@@ -88,8 +88,8 @@ def find(files: Sequence[str], wanted: str, query: Query) -> tuple[list[Fields],
     piece = needle(wanted)
     hits = [
         fields
-        for fields in scan(files, lambda line: piece in line, query, intake)
-        if any(fields.get(name) == wanted for name in ID_FIELDS)
+        for _, line in scan(files, lambda line: piece in line, query, intake)
+        if any((fields := told(line, query)).get(name) == wanted for name in ID_FIELDS)
     ]
     intake.kept = len(hits)
     calls = {str(fields["call_id"]) for fields in hits if fields.get("call_id")}
@@ -97,9 +97,9 @@ def find(files: Sequence[str], wanted: str, query: Query) -> tuple[list[Fields],
         # Asked by its write: the lost attempts of that call carry other ids.
         pieces = [needle(call) for call in calls]
         hits = [
-            fields
-            for fields in scan(files, lambda line: any(one in line for one in pieces), query)
-            if fields.get("call_id") in calls
+            told(line, query)
+            for record, line in scan(files, lambda line: any(one in line for one in pieces), query)
+            if getattr(record, "call_id", "") in calls
         ]
         intake.kept = len(hits)
     return hits, intake
@@ -117,10 +117,10 @@ def winners_of(files: Sequence[str], lines: Iterable[Fields], query: Query) -> d
         return {}
     found: dict[str, Fields] = {}
     everything = Query(rename=query.rename)
-    for fields in scan(files, lambda line: b"occ.committed" in line, everything):
-        for name in (fields.get("write_id"), fields.get("race"), *fields.get("races", ())):
-            if name in ids:
-                found.setdefault(str(name), fields)
+    for record, line in scan(files, lambda line: b"occ.committed" in line, everything):
+        if isinstance(record, Committed):
+            for name in ids.intersection((record.write_id, record.race, *record.races)):
+                found.setdefault(name, told(line, query))
     return found
 
 
@@ -222,11 +222,11 @@ def stories(files: Sequence[str], wanted: str, *, limit: int = 20, query: Query 
     calls: dict[str, list[Fields]] = {}
     for number, fields in enumerate(lines):
         calls.setdefault(str(fields.get("call_id") or f"line {number}"), []).append(fields)
-    told = sorted((tell(one, winners) for one in calls.values()), key=lambda story: str(story["at"]))
+    found = sorted((tell(one, winners) for one in calls.values()), key=lambda story: str(story["at"]))
     least = min((one.get("sample", 1.0) for one in lines), default=1.0)
     return {
         "id": wanted,
-        "stories": told[:limit],
-        "all_stories": len(told),
+        "stories": found[:limit],
+        "all_stories": len(found),
         "read": footer(intake, least_sample=least),
     }
