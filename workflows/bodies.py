@@ -159,7 +159,7 @@ class Effect(Generic[R]):
     def _bound(self, delivery: Delivery) -> Any:
         return bind(
             workflow_id=delivery.workflow_id,
-            effect=self.name,
+            activity=self.name,
             durable_attempt=delivery.attempt,
             task_execution_id=delivery.task_execution_id,
         )

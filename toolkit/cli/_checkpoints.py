@@ -31,7 +31,9 @@ DROP_EPILOG: Final = (
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the job.")]
 Subject = Annotated[str, typer.Argument(metavar="SUBJECT", help="What the checkpoint is about.")]
 
-app = typer.Typer(help="Look at the checkpoints of long workflows, and drop them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at the checkpoints of long workflows, and drop them.", epilog=LIST_EPILOG, no_args_is_help=True
+)
 
 
 @contextlib.contextmanager

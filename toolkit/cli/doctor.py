@@ -74,7 +74,7 @@ def doctor(
     from toolkit.dapr.channel import sync_channel
     from toolkit.doctor import GrpcWire
 
-    errors = Console(stderr=True)
+    errors = Console(stderr=True, emoji=False)
     if save is not None and store is None:
         _stop(errors, "--save writes the profile of one store: name it with --store NAME")
     try:
@@ -100,7 +100,7 @@ def doctor(
                 "under 'occ run -- occ doctor', or give --address; if its metadata API is switched off, give --store "
                 "and --type too.",
             )
-    console = Console()
+    console = Console(emoji=False)
     if as_json:
         typer.echo(json.dumps({"stores": [report.to_json() for report in reports]}, indent=2))
     else:
