@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+import uuid
 from typing import Any, ClassVar
 
 from dapr.actor import ActorInterface, actormethod
@@ -94,11 +95,10 @@ async def main(store_name: str, article: str) -> int:
     ):
         proxy: Any = actors.create(Article, article, ArticleInterface)
         before = await proxy.Stock()
-        promised = len(before["reserved"])
-        shoppers = [reserve(proxy, f"order-{promised + number}") for number in range(10)]
+        shoppers = [reserve(proxy, f"order-{uuid.uuid4()}") for _ in range(10)]
         *reserved, _ = await asyncio.gather(*shoppers, restock(store, article))
         after = await proxy.Stock()
-    kept = len(after["reserved"]) - promised
+    kept = len(after["reserved"]) - len(before["reserved"])
     shelf = before["on_hand"] + 10 - 3 * kept
     print(f"{sum(reserved)} of 10 orders were promised three pieces, {kept} are in the store")
     print(f"on the shelf: {after['on_hand']}, as it should be: {shelf}")

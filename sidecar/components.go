@@ -9,6 +9,7 @@ import (
 	"github.com/dapr/components-contrib/secretstores/local/file"
 	"github.com/dapr/components-contrib/state"
 	"github.com/dapr/components-contrib/state/aws/dynamodb"
+	blobv1 "github.com/dapr/components-contrib/state/azure/blobstorage/v1"
 	blobv2 "github.com/dapr/components-contrib/state/azure/blobstorage/v2"
 	"github.com/dapr/components-contrib/state/azure/cosmosdb"
 	"github.com/dapr/components-contrib/state/azure/tablestorage"
@@ -16,6 +17,7 @@ import (
 	"github.com/dapr/components-contrib/state/cockroachdb"
 	"github.com/dapr/components-contrib/state/etcd"
 	inmemory "github.com/dapr/components-contrib/state/in-memory"
+	"github.com/dapr/components-contrib/state/jetstream"
 	"github.com/dapr/components-contrib/state/memcached"
 	"github.com/dapr/components-contrib/state/mongodb"
 	"github.com/dapr/components-contrib/state/mysql"
@@ -65,18 +67,21 @@ func registerUnversionedStates() {
 	reg.RegisterComponent(cassandra.NewCassandraStateStore, "cassandra")
 	reg.RegisterComponent(zookeeper.NewZookeeperStateStore, "zookeeper")
 	reg.RegisterComponent(memcached.NewMemCacheStateStore, "memcached")
+	reg.RegisterComponent(jetstream.NewJetstreamStateStore, "jetstream")
 }
 
 // registerVersionedStates keeps "v1" as the meaning of a component without a version where a stock
-// daprd does. etcd and Blob Storage are registered as v2 only: a file that asks for v1 of them is
-// refused by name instead of being served by another implementation.
+// daprd does. YugabyteDB has a v2 only, also there.
 func registerVersionedStates() {
 	for _, name := range []string{"postgres", "postgresql"} {
 		registerTwoVersions(name, pgv2.NewPostgreSQLStateStore, pgv1.NewPostgreSQLStateStore)
 	}
 	registerTwoVersions("cockroachdb", pgv2.NewPostgreSQLStateStore, cockroachdb.New)
-	registerOnlyV2("etcd", etcd.NewEtcdStateStoreV2)
-	registerOnlyV2("azure.blobstorage", blobv2.NewAzureBlobStorageStore)
+	registerTwoVersions("etcd", etcd.NewEtcdStateStoreV2, etcd.NewEtcdStateStoreV1)
+	registerTwoVersions("azure.blobstorage", blobv2.NewAzureBlobStorageStore, blobv1.NewAzureBlobStorageStore)
+	for _, name := range []string{"yugabyte", "yugabytedb"} {
+		registerOnlyV2(name, pgv2.NewPostgreSQLStateStore)
+	}
 }
 
 func registerTwoVersions(name string, v2, v1 stateFactory) {

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,24 @@ def test_every_public_name_is_in_the_reference():
         if not re.search(rf"\b{name}\b", pages) and not any(hasattr(module, name) for module in whole)
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize("name", ["Counter", "Dapr", "StateStore", "Transaction", "TypedStateStore"])
+def test_colours_have_the_same_names(name: str):
+    """
+    What a user calls in one colour is there in the other, with the same arguments in the same order.
+    """
+    inner = {"commit_shielded", "host"}
+    sync, other = getattr(toolkit, name), getattr(toolkit, f"Async{name}")
+    names = {found for found in dir(sync) if found[0] != "_"}
+    assert names == {found for found in dir(other) if found[0] != "_"} - inner
+    for found in names:
+        if inspect.isfunction(method := getattr(sync, found)):
+            given = [(part.name, part.kind, part.default) for part in parameters(method)]
+            assert given == [
+                (part.name, part.kind, part.default) for part in parameters(getattr(other, found))
+            ]
+
+
+def parameters(method: Callable[..., object]) -> list[inspect.Parameter]:
+    return list(inspect.signature(method).parameters.values())

@@ -11,10 +11,11 @@ import secrets
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from toolkit._checks import check_key
-from toolkit._rights import AccessRule, allowed, anywhere, right_name
+from toolkit._rights import AccessRule, allowed, anywhere, check_access, right_name
 from toolkit.codec import ValueCodec, check_codec
 from toolkit.core.events import Event
 from toolkit.core.jobs import Rules
@@ -23,6 +24,7 @@ from toolkit.core.policy import RetryPolicy
 from toolkit.core.recovery import mend
 from toolkit.core.site import Site, Writers
 from toolkit.core.steps import Steps
+from toolkit.dapr.address import Token, TokenSource
 from toolkit.errors import (
     AccessDeniedError,
     InvalidKeyError,
@@ -31,10 +33,9 @@ from toolkit.errors import (
 from toolkit.log import emit, listening, validate_environment
 from toolkit.ports import Component
 from toolkit.stores import Profile, find
-from toolkit.stores.saved import profile_from
+from toolkit.stores.saved import choose
 
 if TYPE_CHECKING:
-    from toolkit.dapr.address import TokenSource
     from toolkit.facade import BaseDapr
 
 # Records of transactions and the guard of sweeps live beside the data; nobody but the protocol writes them.
@@ -91,13 +92,15 @@ class BaseStateStore:
     Settings and checks; see ``StateStore``.
     """
 
+    _WITH = "with StateStore(...)"
+
     def __init__(
         self,
         name: str,
         *,
         dapr: BaseDapr | None = None,
         address: str | None = None,
-        api_token: TokenSource | None = None,
+        api_token: TokenSource | Token | None = None,
         startup_timeout: float | None = None,
         access: AccessRule | None = None,
         retry: RetryPolicy | None = None,
@@ -107,13 +110,17 @@ class BaseStateStore:
         op_ttl: float = 604800,
         lease: float = 3.0,
         clock_skew: float = 5.0,
-        profile: Profile | str | None = None,
+        profile: Profile | Path | str | None = None,
         accept_unverified: bool = False,
         last_write: bool = False,
         port: Any = None,
     ) -> None:
         if not isinstance(name, str) or not name:
             raise TypeError(f"StateStore({name!r}): the name of a Dapr state store component, as text")
+        if profile is not None and not isinstance(profile, Profile | Path | str):
+            raise TypeError(
+                f"StateStore({name!r}, profile={profile!r}): a Profile, a file of one, or a short name"
+            )
         self.name = name
         if dapr is not None:
             address = dapr._address if address is None else address  # noqa: SLF001  one package
@@ -121,14 +128,16 @@ class BaseStateStore:
             startup_timeout = dapr.startup_timeout if startup_timeout is None else startup_timeout
             access = dapr.access if access is None else access
         self.startup_timeout = 60.0 if startup_timeout is None else startup_timeout
-        self.access: AccessRule = Access.ALL if access is None else access
+        self.access: AccessRule = Access.ALL if access is None else check_access(access)
         self.retry = retry or RetryPolicy()
         self.envelope, self.op_window, self.op_ttl, self.lease = envelope, op_window, op_ttl, lease
         self.clock_skew, self.accept_unverified, self.last_write = clock_skew, accept_unverified, last_write
         self.codec = check_codec(codec)
-        self._address, self._api_token = address, api_token
+        self._address, self._api_token = address, Token.of(api_token)
         self._profile_choice, self._port_choice = profile, port
         self._site: Site | None = None
+        # While the store is being closed: what transactions under way still work with.
+        self._leaving: Site | None = None
         self._forks = 0
         self._calls = itertools.count(1)
         self._call_prefix = ""
@@ -146,7 +155,8 @@ class BaseStateStore:
         """
         Whether the store has been entered and not been closed since.
         """
-        return self._site is not None
+        # A copy that a fork left behind is not open: the connection belongs to the parent.
+        return self._site is not None and self._forks == _forks.count
 
     @classmethod
     def like(cls, other: BaseStateStore, *, startup_timeout: float | None = None) -> Self:
@@ -201,11 +211,8 @@ class BaseStateStore:
         )
 
     def _choose_profile(self, component: Component) -> Profile:
-        choice = self._profile_choice
-        if isinstance(choice, Profile):
-            return choice
-        if isinstance(choice, str):
-            return profile_from(choice)
+        if self._profile_choice is not None:
+            return choose(self._profile_choice)
         if not component.type:
             raise UnsafeStoreError(
                 f"the sidecar does not tell what {self.name!r} is (its metadata API is off); "
@@ -229,11 +236,16 @@ class BaseStateStore:
         """
         The open site, or a RuntimeError that says what is wrong with this call's place or time.
         """
-        site = self._site
+        return self._placed(self._site)
+
+    def _placed(self, site: Site | None) -> Site:
         if site is None:
-            raise RuntimeError(f"{self!r} is not open: use it inside `with StateStore(...) as store:`")
+            raise RuntimeError(f"{self!r} is not open: use it inside `{self._WITH} as store:`")
         if self._forks != _forks.count:
-            raise RuntimeError(f"store {self.name!r} was opened before a fork: open it in the child process")
+            raise RuntimeError(
+                f"store {self.name!r} was opened before a fork: open it in the child process, which is better started "
+                f"by spawn or forkserver (a fork while gRPC is at work leaves the child a broken one)"
+            )
         where = getattr(inside, "where", None)
         if where is not None:
             raise RuntimeError(
@@ -257,10 +269,10 @@ class BaseStateStore:
         """
         What every ``tx`` call checks first.
         """
-        site = self._site
+        site = self._site or self._leaving
         # Asked many times in one body: whether this is the right loop and process was asked when it began.
         if site is None or self._forks != _forks.count or getattr(inside, "where", None) is not None:
-            site = self._live()
+            site = self._placed(site)
         if type(key) is not str or key not in self._vetted:
             self._vet(key, site)
         if self.access is not Access.ALL:
@@ -322,25 +334,26 @@ class BaseStateStore:
             )
         raise AccessDeniedError(
             f"key {key!r}: {call} needs {right_name(right)} on store {self.name!r}, which this handle was not given; "
-            f"open it with access=Access.{right_name(right)} or more",
+            f"open it with access={' | '.join(f'Access.{part.name}' for part in right)} or more",
             key=key,
         )
 
-    def _protected(self, site: Site, key: str, call: str) -> None:
+    def _protected(self, site: Site, call: str, key: str = "") -> None:
         """
         Refuse a write the store cannot protect.
         """
         profile = site.profile
+        what = f"key {key!r}: {call}" if key else call
         if self.last_write:
             raise UnsafeStoreError(
-                f"key {key!r}: {call} needs ETags, and store {self.name!r} was opened with last_write=True: "
+                f"{what} needs ETags, and store {self.name!r} was opened with last_write=True: "
                 f"only get, set and delete, without protection",
                 reasons=("Opened for last-write only.",),
             )
         if not profile.accepted:
             reasons = " ".join(profile.reasons)
             raise UnsafeStoreError(
-                f"key {key!r}: {call} on {profile.type} {profile.version} cannot be protected: {reasons} "
+                f"{what} on {profile.type} {profile.version} cannot be protected: {reasons} "
                 f"Reading works; for unprotected writes open it with last_write=True",
                 reasons=profile.reasons,
             )

@@ -4,18 +4,19 @@ The calls of a state store before they are made: jobs, blind writes, questions; 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from toolkit._base import BaseStateStore
-from toolkit._checks import check_change, check_op_id, check_receipt, check_ttl, name_of
+from toolkit._checks import check_change, check_keys, check_op_id, check_receipt, check_ttl, name_of
 from toolkit._queue import Ticket
 from toolkit.codec import coded, from_stored, to_stored
 from toolkit.core.jobs import NO_DEFAULT, Verb, check_value
 from toolkit.core.judge import Receipt
-from toolkit.core.model import ABSENT, DELETE, KEEP, TTL, Access, Entry, Marker, Outcome, Reply, Write
+from toolkit.core.model import ABSENT, CLEAR, DELETE, KEEP, TTL, Access, Entry, Marker, Outcome, Reply, Write
 from toolkit.core.reading import read_entries, read_entry, value_of
 from toolkit.core.records import op_key
 from toolkit.core.resolve import outcome_on_key, resolve_receipt
@@ -27,7 +28,7 @@ from toolkit.core.transaction import Options, TxRun
 from toolkit.core.txreceipt import PREFIX as TX_RECEIPT
 from toolkit.core.txreceipt import TxReceipt, outcome_of_op, resolve_tx, void_op
 from toolkit.core.value import encode, plain, seal
-from toolkit.errors import StoreUnavailableError, TTLUnsupportedError
+from toolkit.errors import StoreUnavailableError, TTLUnsupportedError, UnsafeStoreError
 from toolkit.stores import Call, Verdict
 
 _READ_WRITE: Final = Access.READ | Access.WRITE
@@ -50,12 +51,27 @@ class Calls(BaseStateStore):
         """
         site = self._live()
         self._writing("transact")
-        self._protected(site, options.label, "transact")
-        if options.op_id is not None and self.access is not Access.ALL:
-            # Its record is written even if the body writes nothing.
-            self._require(op_key(options.op_id), Access.WRITE, "transact with op_id=")
+        self._protected(site, f"transact({options.label})")
+        if options.op_id is not None:
+            self._recordable(site, f"transact({options.label}) with op_id=")
+            if self.access is not Access.ALL:
+                # Its record is written even if the body writes nothing.
+                self._require(op_key(options.op_id), Access.WRITE, "transact with op_id=")
         started = time.monotonic()
         return TxRun(site, options, time.time(), started + options.budget, started)
+
+    def _recordable(self, site: Site, call: str) -> None:
+        """
+        Refuse what needs an op record where no key can be created safely.
+        """
+        profile = site.profile
+        if not profile.safe_create:
+            raise UnsafeStoreError(
+                f"{call} needs a record of its own, and {profile.type} {profile.version} has no safe way to create a key: "
+                f"of two creators both can win. Ids of calls on one key work here, since they lie in its value: "
+                f"store.update(key, change, op_id=...)",
+                reasons=(f"{profile.type} {profile.version} has no safe create.",),
+            )
 
     def _job(
         self, verb: Verb, key: str, right: Access, label: str, ttl: TTL = KEEP, op_id: str | None = None
@@ -67,7 +83,7 @@ class Calls(BaseStateStore):
         if self.access is not Access.ALL:
             self._require(key, right, verb)
         if not self._protects:
-            self._protected(site, key, verb)
+            self._protected(site, verb, key)
         started, policy = time.monotonic(), self.retry
         ticket = Ticket(verb, key, started + policy.deadline, policy.attempts, started=started, label=label)
         ticket.prefix, ticket.number, ticket.ttl = self._call_prefix, next(self._calls), ttl
@@ -127,9 +143,9 @@ class Calls(BaseStateStore):
         """
         site = self._live()
         if op_id is not None:
-            self._protected(site, key, f"{call} with op_id=")
+            self._protected(site, f"{call} with op_id=", key)
         self._writing(call)
-        self._check_key(key, site)
+        self._vet(key, site)
         self._require(key, right, call)
         if value is DELETE:
             return Write(key, None)
@@ -137,15 +153,18 @@ class Calls(BaseStateStore):
         check_value(value, key, "value")
         if not isinstance(ttl, Marker) and not site.profile.has_ttl:
             raise TTLUnsupportedError(f"key {key!r}: this store has no expiry; leave out ttl=")
-        seconds = None if isinstance(ttl, Marker) else max(1, round(ttl))
+        # Nothing but the store expires the key here, so a TTL is sent also where the protocol would not.
+        seconds = None if isinstance(ttl, Marker) else math.ceil(ttl)
+        if ttl is CLEAR and site.profile.keeps_ttl:
+            seconds = -1
         return Write(key, encode(plain(self.stored_form(key, value), key), key), ttl=seconds)
 
-    def _blind_answer(self, key: str, reply: Reply) -> None:
+    def _blind_answer(self, write: Write, reply: Reply) -> None:
         if reply.ok:
             return
-        site = self._live()
+        site, key = self._live(), write.key
         if site.judge_reply(Call.BLIND, reply, key) is Verdict.INVALID:
-            raise refusal(self.name, key, reply)
+            raise refusal(self.name, key, reply, len(write.data or b""))
         raise StoreUnavailableError(
             f"key {key!r}: store {self.name!r} did not confirm the unprotected write ({shown(reply)}); "
             f"it may or may not have taken effect"
@@ -185,7 +204,7 @@ class Calls(BaseStateStore):
         return self._getting_decoded_many(*self._reading_all(keys, "get_many"))
 
     def _reading_all(self, keys: Iterable[str], call: str) -> tuple[Site, tuple[str, ...]]:
-        wanted = tuple(dict.fromkeys(keys))
+        wanted = check_keys(keys)
         site = self._live()
         for key in wanted:
             self._reading(key, call)
@@ -215,7 +234,8 @@ class Calls(BaseStateStore):
         site = self._live()
         self._writing("void")
         self._require(op_key(check_op_id(op_id)), Access.WRITE, "void")
-        self._protected(site, op_id, "void")
+        self._protected(site, f"void({op_id!r})")
+        self._recordable(site, f"void({op_id!r})")
         return void_op(site, op_id, self._deadline())
 
     def _snapshotting(self, keys: Iterable[str]) -> Steps[Mapping[str, Any]]:

@@ -4,7 +4,7 @@ Checks of arguments: what cannot be meant is refused before anything is sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FunctionType, MethodType
 from typing import Any, Final
 
@@ -32,7 +32,10 @@ def check_key(key: str) -> None:
             f"key {key!r}: '||' separates the app id from the key in Dapr; use another separator", key=key
         )
     if not _encodable(key):
-        raise InvalidKeyError(f"key {key!r}: it has half a surrogate pair and cannot be sent", key=key)
+        raise InvalidKeyError(
+            f"key {key!r}: half a surrogate pair cannot be sent; decode the bytes it came from as UTF-8",
+            key=key,
+        )
 
 
 def _encodable(text: str) -> bool:
@@ -43,6 +46,15 @@ def _encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def check_keys(keys: Iterable[str]) -> tuple[str, ...]:
+    """
+    Several keys, each once; one text is a mistake, though its characters would be keys.
+    """
+    if isinstance(keys, str):
+        raise TypeError(f"keys are several texts, such as [{keys!r}], not one")
+    return tuple(dict.fromkeys(keys))
 
 
 def check_etag(etag: Any, call: str) -> ETag | Absent:

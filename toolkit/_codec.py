@@ -10,12 +10,13 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any, Final, Generic, TypeVar, cast, get_origin
 
 import msgspec
 
+from toolkit.core.jobs import check_value
 from toolkit.errors import CorruptValueError, UnencodableValueError
 
 T = TypeVar("T")
@@ -54,8 +55,10 @@ class Codec(Generic[T]):
         What to store for an instance; only what would read back as one.
 
         Raises:
+            TypeError: It is None, a marker or awaitable.
             UnencodableValueError: It cannot be stored; names the field.
         """
+        check_value(value, key, "value")
         if _is_class(self.type) and not isinstance(value, self.type):
             raise UnencodableValueError(
                 f"key {key!r}: a {type(value).__name__} is no {self.name}; pass an instance", key=key
@@ -125,6 +128,7 @@ def _with(new: dict[str, Any], strange: dict[str, Any]) -> dict[str, Any]:
     return whole
 
 
+_NO_TYPE: Final = "typed({!r}): a dataclass, a msgspec.Struct or a pydantic model is needed"
 _Pair = tuple[Callable[[Any], Any], Callable[[Any], Any]]
 
 
@@ -133,8 +137,8 @@ def _msgspec(type: Any) -> _Pair:
         known = not isinstance(msgspec.inspect.type_info(type), msgspec.inspect.CustomType)
     except TypeError:
         known = False
-    if not known:
-        raise TypeError(f"typed({type!r}): a dataclass, a msgspec.Struct or a pydantic model is needed")
+    if not known or type is None:
+        raise TypeError(_NO_TYPE.format(type))
     load = functools.partial(msgspec.convert, type=type, str_keys=True)
     return (
         (lambda value: _complete(load(value))) if is_dataclass(type) else load,
@@ -202,4 +206,16 @@ def _complaint(error: Exception) -> str | None:
     return None
 
 
-codec_of: Final = functools.lru_cache(maxsize=256)(Codec[Any])
+def codec_of(type: Any) -> Codec[Any]:
+    """
+    The codec of a class, made once.
+
+    Raises:
+        TypeError: It is no class that anything converts to.
+    """
+    if not isinstance(type, Hashable):
+        raise TypeError(_NO_TYPE.format(type))
+    return _made(type)
+
+
+_made: Final = functools.lru_cache(maxsize=256)(Codec[Any])

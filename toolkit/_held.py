@@ -7,12 +7,13 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, Unpack
 
 import anyio
 
-from toolkit._rights import AccessRule
+from toolkit._rights import AccessRule, check_access
 from toolkit.async_store import AsyncStateStore
 from toolkit.codec import ValueCodec
 from toolkit.core.policy import RetryPolicy
@@ -35,7 +36,7 @@ class StoreSettings(TypedDict, total=False):
     op_ttl: float
     lease: float
     clock_skew: float
-    profile: Profile | str | None
+    profile: Profile | Path | str | None
     accept_unverified: bool
     last_write: bool
     port: Any
@@ -55,6 +56,8 @@ def handle_of(name: str, options: StoreOptions) -> tuple[Any, ...]:
     """
     given: list[tuple[str, Any]] = sorted(options.items())
     rights = options.get("access")
+    if rights is not None:
+        check_access(rights)
     if isinstance(rights, Mapping):
         given = [(option, value) for option, value in given if option != "access"]
         given.append(("access", tuple(sorted((prefix, rights[prefix].value) for prefix in rights))))
@@ -138,9 +141,14 @@ class AsyncHeldStore(AsyncStateStore):
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> bool | None:
+    ) -> None:
         """
         Leave it to the ``AsyncDapr``: others may be using it.
+        """
+
+    async def close(self, timeout: float | None = 10.0) -> None:
+        """
+        The same.
         """
 
 
@@ -157,8 +165,8 @@ class _Opened:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> bool | None:
-        return await AsyncStateStore.__aexit__(self.store, kind, error, at)
+    ) -> None:
+        await AsyncStateStore.__aexit__(self.store, kind, error, at)
 
 
 def _connecting(method: Callable[..., Any]) -> Callable[..., Any]:

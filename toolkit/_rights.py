@@ -38,6 +38,23 @@ def anywhere(rule: AccessRule) -> Access:
     return rights
 
 
+def check_access(rule: AccessRule) -> AccessRule:
+    """
+    Refuse what would only be found out at the first call, or never.
+
+    Raises:
+        TypeError: It is neither rights nor a mapping from key prefix to rights.
+    """
+    of_prefix = isinstance(rule, Mapping) and all(
+        isinstance(prefix, str) and isinstance(right, Access) for prefix, right in rule.items()
+    )
+    if isinstance(rule, Access) or of_prefix:
+        return rule
+    raise TypeError(
+        f"access={rule!r}: rights such as Access.READ | Access.WRITE, or a mapping from key prefix to them"
+    )
+
+
 def right_name(right: Access) -> str:
     """
     A right as users write it.

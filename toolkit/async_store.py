@@ -22,7 +22,9 @@ from toolkit._committer import Committer
 from toolkit._drive import AsyncWorld, drive_async, marked
 from toolkit._loops import event_maker, loop_token, signal_maker
 from toolkit._merge import Batch, Line
+from toolkit._queue import Ticket
 from toolkit._transact import transact_async
+from toolkit._underway import AsyncUnderWay
 from toolkit.combine import AsyncCombiner
 from toolkit.core.jobs import NO_DEFAULT
 from toolkit.core.merge import MergedRun
@@ -50,13 +52,14 @@ class AsyncStateStore(Calls):
     receipt and the cancellation goes on.
     """
 
+    _WITH = "async with AsyncStateStore(...)"
     _world: AsyncWorld
     _combiner: AsyncCombiner
     _port: AsyncStatePort
     _group: anyio.abc.TaskGroup
 
     async def __aenter__(self) -> Self:
-        if self._site is not None:
+        if self.is_open:
             raise RuntimeError(f"{self!r} is already open")
         port = self._async_port()
         component = await port.connect(self.startup_timeout)
@@ -64,7 +67,7 @@ class AsyncStateStore(Calls):
             stack.push_async_callback(port.close)
             site = self._opened(component)
             self._group = await stack.enter_async_context(anyio.create_task_group())
-            self._port = port
+            self._port, self._under_way = port, AsyncUnderWay()
             self._world = AsyncWorld(coalesced_async(port, site.profile, event_maker()), emit)
             self._line = Line(site, event_maker(), self._lead)
             self._committer = Committer(self._world, self._group, signal_maker())
@@ -81,48 +84,74 @@ class AsyncStateStore(Calls):
             to_async = getattr(choice, "to_async", None)
             port: AsyncStatePort = to_async() if to_async is not None else choice
             return port
-        from toolkit.dapr.address import Token, address_of
+        from toolkit.dapr.address import address_of
         from toolkit.dapr.port import AioPort, GrpcPort, ThreadPort
 
-        address, token = address_of(self._address), Token(self._api_token)
+        address, token = address_of(self._address), self._api_token
         if sniffio.current_async_library() == "asyncio":
             return AioPort(self.name, address, token)
         return ThreadPort(GrpcPort(self.name, address, token))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> bool | None:
-        self._site = None
-        self._combiner.stop()
-        self._committer.stop()
-        # Without the error: a task group would wrap it.
-        return await self._stack.__aexit__(None, None, None)
+    ) -> None:
+        try:
+            await self._leave(10.0)
+        finally:
+            # Without the error: a task group would wrap it.
+            await self._stack.__aexit__(None, None, None)
 
-    def _live(self) -> Any:
-        site = super()._live()
+    async def close(self, timeout: float | None = 10.0) -> None:
+        """
+        Refuse new calls and let those under way finish for so many seconds; the end of ``async with`` hangs up.
+        """
+        await self._leave(timeout)
+
+    async def _leave(self, timeout: float | None) -> None:
+        if self._site is None:
+            return
+        self._leaving, self._site = self._site, None
+        try:
+            await self._under_way.drain(timeout)
+        finally:
+            self._leaving = None
+            self._combiner.stop()
+            self._committer.stop()
+
+    def _placed(self, site: Any) -> Any:
+        site = super()._placed(site)
         if loop_token() is not self._loop:
             raise RuntimeError(
                 f"store {self.name!r} belongs to another event loop: open one store for each loop"
             )
         return site
 
+    async def _ask(self, steps: Steps[R]) -> R:
+        self._live()
+        with self._under_way:
+            return await drive_async(steps, self._world)
+
+    async def _submit(self, ticket: Ticket) -> Any:
+        with self._under_way:
+            return await self._combiner.submit(ticket)
+
     async def get(self, key: str, default: Any = None, *, eventual: bool = False) -> Any:
         """
         See ``StateStore.get``.
         """
-        return await drive_async(self._getting(key, default, strong=not eventual), self._world)
+        return await self._ask(self._getting(key, default, strong=not eventual))
 
     async def read(self, key: str) -> Entry:
         """
         See ``StateStore.read``.
         """
-        return await drive_async(self._entering(key), self._world)
+        return await self._ask(self._entering(key))
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """
         See ``StateStore.get_many``.
         """
-        return await drive_async(self._getting_many(keys), self._world)
+        return await self._ask(self._getting_many(keys))
 
     def typed(self, type: type[T]) -> AsyncTypedStateStore[T]:
         """
@@ -143,14 +172,14 @@ class AsyncStateStore(Calls):
         See ``StateStore.update``; ``change`` is a plain function in this colour too.
         """
         ticket = self._update_job(key, change, default, ttl, op_id)
-        return await self._combiner.submit(ticket)
+        return await self._submit(ticket)
 
     async def create(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
         """
         See ``StateStore.create``.
         """
         ticket = self._value_job("create", key, value, ttl, op_id)
-        await self._combiner.submit(ticket)
+        await self._submit(ticket)
 
     async def set(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
         """
@@ -160,7 +189,7 @@ class AsyncStateStore(Calls):
             await self._blindly(key, value, "set", Access.WRITE, ttl, op_id)
             return
         ticket = self._value_job("set", key, value, ttl, op_id)
-        await self._combiner.submit(ticket)
+        await self._submit(ticket)
 
     async def compare_and_set(
         self, key: str, value: Any, etag: ETag | Absent, *, ttl: TTL = CLEAR, op_id: str | None = None
@@ -170,7 +199,7 @@ class AsyncStateStore(Calls):
         """
         expected = check_etag(etag, "compare_and_set")
         ticket = self._value_job("compare_and_set", key, value, ttl, op_id, expected)
-        await self._combiner.submit(ticket)
+        await self._submit(ticket)
 
     async def delete(self, key: str, *, etag: Any = NO_DEFAULT, op_id: str | None = None) -> None:
         """
@@ -181,26 +210,26 @@ class AsyncStateStore(Calls):
             return
         expected = None if etag is NO_DEFAULT else check_etag(etag, "delete")
         ticket = self._delete_job(key, expected, op_id)
-        await self._combiner.submit(ticket)
+        await self._submit(ticket)
 
     async def _blindly(
         self, key: str, value: Any, call: str, right: Access, ttl: TTL, op_id: str | None
     ) -> None:
         write = self._blind(key, value, call, right, ttl, op_id)
         reply = await self._port.put(write, timeout=self.retry.deadline)
-        self._blind_answer(key, reply)
+        self._blind_answer(write, reply)
 
     async def resolve(self, receipt: str) -> Outcome:
         """
         See ``StateStore.resolve``.
         """
-        return await drive_async(self._resolving(receipt), self._world)
+        return await self._ask(self._resolving(receipt))
 
     async def outcome(self, op_id: str, *, key: str | None = None) -> Outcome:
         """
         See ``StateStore.outcome``.
         """
-        return await drive_async(self._outcome(op_id, key), self._world)
+        return await self._ask(self._outcome(op_id, key))
 
     async def transact(
         self,
@@ -218,20 +247,21 @@ class AsyncStateStore(Calls):
         """
         said = settings_of(op_id, isolation, retry, record_errors)
         self._live()
-        result: R = await transact_async(self, self._world, fn, said, args, kwargs)
+        with self._under_way:
+            result: R = await transact_async(self, self._world, fn, said, args, kwargs)
         return result
 
     async def snapshot(self, keys: Iterable[str]) -> Mapping[str, Any]:
         """
         See ``StateStore.snapshot``.
         """
-        return await drive_async(self._snapshotting(keys), self._world)
+        return await self._ask(self._snapshotting(keys))
 
     async def void(self, op_id: str) -> Outcome:
         """
         See ``StateStore.void``.
         """
-        return await drive_async(self._voiding(op_id), self._world)
+        return await self._ask(self._voiding(op_id))
 
     def key_turns(self, run: TxRun) -> AsyncKeyTurns:
         """

@@ -52,6 +52,8 @@ class Combiner:
         Do what a caller asks and return his value.
         """
         with self.lock:
+            if self.draining:
+                raise RuntimeError(f"store {self.site.store!r} was closed when this call began")
             queue = self.queues.get(ticket.key)
             ticket.lead = queue is None
             if queue is None:

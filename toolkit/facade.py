@@ -16,13 +16,14 @@ import anyio.abc
 import anyio.to_thread
 
 from toolkit._held import AsyncHeldStore, HeldStore, StoreOptions, StoreSettings, handle_of
-from toolkit._rights import AccessRule
+from toolkit._rights import AccessRule, check_access
+from toolkit._underway import AsyncUnderWay
 from toolkit.async_store import AsyncStateStore
 from toolkit.core.model import Access
+from toolkit.dapr.address import Token, TokenSource, address_of
 from toolkit.store import StateStore
 
 if TYPE_CHECKING:
-    from toolkit.dapr.address import TokenSource
     from toolkit.dapr.configuration import AsyncConfigs, Configs
     from toolkit.dapr.link import Link
     from toolkit.dapr.secrets import AsyncSecrets, Secrets
@@ -49,12 +50,10 @@ class BaseDapr:
         access: AccessRule = Access.READ,
         **state: Unpack[StoreSettings],
     ) -> None:
-        from toolkit.dapr.address import address_of
-
         # Found out now rather than at the first call; nothing is sent.
         self._shown = str(address_of(address))
-        self._address, self._api_token = address, api_token
-        self.startup_timeout, self.access = startup_timeout, access
+        self._address, self._api_token = address, Token.of(api_token)
+        self.startup_timeout, self.access = startup_timeout, check_access(access)
         self.state_store, self.secret_store, self.config_store = state_store, secret_store, config_store
         if state and state_store is None:
             raise TypeError(f"{', '.join(state)}: settings of the state store, but state_store= names none")
@@ -80,10 +79,9 @@ class BaseDapr:
         return self._state_settings.copy()
 
     def _make_link(self) -> Link:
-        from toolkit.dapr.address import Token, address_of
         from toolkit.dapr.link import Link
 
-        return Link(address_of(self._address), Token(self._api_token), self.startup_timeout)
+        return Link(address_of(self._address), self._api_token, self.startup_timeout)
 
     def _wanted(self) -> dict[str, str] | None:
         """
@@ -230,7 +228,7 @@ class AsyncDapr(BaseDapr):
         link = self._make_link()
         self._held: dict[tuple[Any, ...], AsyncHeldStore] = {}
         self._limiter = anyio.CapacityLimiter(_THREADS)
-        self._over = anyio.Event()
+        self._over, self._hosting = anyio.Event(), AsyncUnderWay()
         self._stack = stack = AsyncExitStack()
         stack.callback(link.close)
         try:
@@ -256,6 +254,17 @@ class AsyncDapr(BaseDapr):
     ) -> None:
         # Without the error: the stores end in order, whatever ended the block.
         await self._stack.__aexit__(None, None, None)
+
+    async def close(self, timeout: float | None = 10.0) -> None:
+        """
+        End watches, let calls on state stores finish for so many seconds; the end of ``async with`` hangs up.
+        """
+        if not self._open or self._link is None:
+            return
+        self._shut()
+        self._link.close()
+        self._over.set()
+        await self._hosting.drain(timeout)
 
     def _shut(self) -> None:
         self._open = False
@@ -309,9 +318,10 @@ class AsyncDapr(BaseDapr):
         """
         Hold one store open: its task group has to be left by the task that entered it.
         """
-        async with store.opened():
-            task_status.started()
-            await self._over.wait()
+        with self._hosting:
+            async with store.opened():
+                task_status.started()
+                await self._over.wait()
 
     async def host(self, store: AsyncHeldStore) -> None:
         """

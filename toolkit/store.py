@@ -20,6 +20,7 @@ from toolkit._merge import Batch, Line
 from toolkit._queue import Ticket
 from toolkit._transact import transact_sync
 from toolkit._turns import KeyTurns, lead
+from toolkit._underway import UnderWay
 from toolkit.combine import Combiner
 from toolkit.core.jobs import NO_DEFAULT
 from toolkit.core.merge import MergedRun
@@ -34,7 +35,6 @@ from toolkit.transaction import settings_of
 from toolkit.typed import TypedStateStore
 
 T = TypeVar("T")
-
 R = TypeVar("R")
 
 
@@ -69,7 +69,7 @@ class StateStore(Calls):
     _port: StatePort
 
     def __enter__(self) -> Self:
-        if self._site is not None:
+        if self.is_open:
             raise RuntimeError(f"{self!r} is already open")
         port: StatePort = self._port_choice if self._port_choice is not None else self._dial()
         component = port.connect(self.startup_timeout)
@@ -79,7 +79,7 @@ class StateStore(Calls):
             port.close()
             raise
         self._port = port
-        self._background = Background(f"occ-{self.name}")
+        self._background, self._under_way = Background(f"occ-{self.name}"), UnderWay()
         self._world = World(coalesced(port, site.profile), emit)
         self._line, self._line_lock = Line(site, threading.Event, self._lead), threading.Lock()
         self._combiner = Combiner(site, self._world, self._background.submit)
@@ -89,10 +89,10 @@ class StateStore(Calls):
         return self
 
     def _dial(self) -> StatePort:
-        from toolkit.dapr.address import Token, address_of
+        from toolkit.dapr.address import address_of
         from toolkit.dapr.port import GrpcPort
 
-        return GrpcPort(self.name, address_of(self._address), Token(self._api_token))
+        return GrpcPort(self.name, address_of(self._address), self._api_token)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
@@ -103,13 +103,19 @@ class StateStore(Calls):
         """
         Refuse new calls, let those under way finish for so many seconds, and hang up.
         """
-        if self._site is None:
+        if not self.is_open:
             return
-        self._site = None
+        self._leaving, self._site = self._site, None
         end = time.monotonic() + timeout if timeout is not None else None
-        self._combiner.drain(timeout)
-        self._background.drain(None if end is None else max(end - time.monotonic(), 0.0))
+        for part in (self._combiner, self._under_way, self._background):
+            part.drain(None if end is None else max(end - time.monotonic(), 0.0))
+        self._leaving = None
         self._port.close()
+
+    def _ask(self, steps: Steps[R]) -> R:
+        self._live()
+        with self._under_way:
+            return drive(steps, self._world)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -124,19 +130,19 @@ class StateStore(Calls):
             StoreUnavailableError: No answer within the deadline.
             CorruptValueError: What is stored is not JSON.
         """
-        return drive(self._getting(key, default, strong=not eventual), self._world)
+        return self._ask(self._getting(key, default, strong=not eventual))
 
     def read(self, key: str) -> Entry:
         """
         The value with its version, for ``compare_and_set`` and ``delete``.
         """
-        return drive(self._entering(key), self._world)
+        return self._ask(self._entering(key))
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """
         The values of those keys that exist; read in parallel, not at one moment (``snapshot`` does that).
         """
-        return drive(self._getting_many(keys), self._world)
+        return self._ask(self._getting_many(keys))
 
     def typed(self, type: type[T]) -> TypedStateStore[T]:
         """
@@ -232,13 +238,12 @@ class StateStore(Calls):
         return None
 
     def _submit(self, job: Ticket) -> Any:
-        # The job is made first: it refuses a store that is not open.
         return self._combiner.submit(job)
 
     def _blindly(self, key: str, value: Any, call: str, right: Access, ttl: TTL, op_id: str | None) -> None:
         write = self._blind(key, value, call, right, ttl, op_id)
         reply = self._port.put(write, timeout=self.retry.deadline)
-        self._blind_answer(key, reply)
+        self._blind_answer(write, reply)
 
     # -- asking later ----------------------------------------------------------------------------------------------
 
@@ -251,7 +256,7 @@ class StateStore(Calls):
         Raises:
             ValueError: The text is not a receipt.
         """
-        return drive(self._resolving(receipt), self._world)
+        return self._ask(self._resolving(receipt))
 
     def outcome(self, op_id: str, *, key: str | None = None) -> Outcome:
         """
@@ -261,7 +266,7 @@ class StateStore(Calls):
             op_id: The id.
             key: The key of a single-key operation; ``None`` for a transaction.
         """
-        return drive(self._outcome(op_id, key), self._world)
+        return self._ask(self._outcome(op_id, key))
 
     # -- several keys ----------------------------------------------------------------------------------------------
 
@@ -299,7 +304,8 @@ class StateStore(Calls):
         """
         said = settings_of(op_id, isolation, retry, record_errors)
         self._live()
-        result: R = transact_sync(self, self._world, fn, said, args, kwargs)
+        with self._under_way:
+            result: R = transact_sync(self, self._world, fn, said, args, kwargs)
         return result
 
     def snapshot(self, keys: Iterable[str]) -> Mapping[str, Any]:
@@ -309,13 +315,13 @@ class StateStore(Calls):
         Raises:
             SnapshotUnstableError: They kept changing until the deadline.
         """
-        return drive(self._snapshotting(keys), self._world)
+        return self._ask(self._snapshotting(keys))
 
     def void(self, op_id: str) -> Outcome:
         """
         Make sure that a transaction of this id never commits from now on; ``COMMITTED`` when it already has.
         """
-        return drive(self._voiding(op_id), self._world)
+        return self._ask(self._voiding(op_id))
 
     def key_turns(self, run: TxRun) -> KeyTurns:
         """

@@ -50,7 +50,8 @@ def record_key(name: str, subject: str) -> str:
     """
     The key of one checkpoint.
     """
-    return f"_wf-checkpoint-{quote(name, safe='')}-{quote(subject, safe='')}"
+    # A colon, which quoting leaves in neither of the two: with a dash `a-b` of `c` would be `a` of `b-c`.
+    return f"_wf-checkpoint-{quote(name, safe='')}:{quote(subject, safe='')}"
 
 
 def index_key(name: str) -> str:

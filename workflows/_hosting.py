@@ -49,6 +49,19 @@ class Hosting:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
+    @property
+    def running(self) -> bool:
+        """
+        Whether the worker has been started.
+        """
+        return bool(getattr(self._worker, "_is_running", False))
+
+    def serves(self) -> bool:
+        """
+        Whether the sidecar serves the worker: as it was last seen, or asked now where nobody watches.
+        """
+        return self.served if self._worker is None or self._thread is not None else self._served()
+
     def start(self, timeout: float) -> bool:
         """
         Wait until the worker is served, and watch from then on; false when it is not within ``timeout`` seconds.

@@ -81,11 +81,12 @@ def delivery_of(ctx: Any, raw: Any) -> Delivery:
     return Delivery(f"{workflow_id}:{execution}", workflow_id, 1, execution, raw)
 
 
-def event_envelope(data: Any) -> dict[str, Any]:
+def event_payload(data: Any) -> Any:
     """
-    An event payload in a form in which ``0``, ``False`` and ``''`` survive.
+    An event payload in a form in which ``0``, ``False`` and ``''`` survive, on their way and when carried into a new run.
     """
-    return {_EVENT: 1, "data": plain(data)}
+    value = plain(data)
+    return value if value or value is None else {_EVENT: 1, "data": value}
 
 
 def event_data(raw: Any) -> Any:
@@ -102,7 +103,7 @@ def _marked(raw: Any, mark: str) -> dict[str, Any] | None:
 
 def plain(value: Any) -> Any:
     """
-    The value as JSON types: dataclasses, structs and pydantic models become objects.
+    The value as JSON types: dataclasses, structs and pydantic models become objects, also those the SDK unpacked.
     """
     return msgspec.to_builtins(value, enc_hook=_plain_hook)
 
@@ -138,7 +139,7 @@ def reader_of(fn: Callable[..., Any]) -> Callable[[Any], tuple[Any, ...]]:
     if inspect.isclass(wanted):
         validate: Callable[[Any], Any] | None = getattr(wanted, "model_validate", None)
         if validate is not None:
-            return lambda raw: (validate(raw) if raw is not None else None,)
+            return lambda raw: (validate(plain(raw)) if raw is not None else None,)
         if dataclasses.is_dataclass(wanted) or issubclass(wanted, msgspec.Struct):
-            return lambda raw: (msgspec.convert(raw, wanted) if raw is not None else None,)
+            return lambda raw: (msgspec.convert(plain(raw), wanted) if raw is not None else None,)
     return lambda raw: (raw,)

@@ -84,6 +84,11 @@ def _model(store: str | StateStore | Dapr, address: str | None, port: Any) -> St
         raise TypeError("address= and port= belong to a store that is named; the object given has its own")
     if isinstance(store, StateStore):
         return store
+    given: Any = store
+    if not isinstance(given, Dapr):
+        raise TypeError(
+            f"store must be the name of a state store component, a StateStore or a Dapr, not {given!r}"
+        )
     if store.state_store is None:
         raise TypeError(f"{store!r} names no state store: Dapr(state_store='...')")
     return StateStore(store.state_store, dapr=store, **store.state_settings)

@@ -15,7 +15,7 @@ from toolkit.core.policy import RetryPolicy
 from toolkit.errors import OperationVoidedError, RecordedError
 from toolkit.log import bind
 from toolkit.transaction import AsyncTransaction, Transaction, transactional
-from workflows._payload import Delivery, reader_of
+from workflows._payload import Delivery, plain, reader_of
 from workflows._saga_record import REFUSED
 from workflows.effects import RETRIED, NonRetryableError
 from workflows.errors import EffectVoidedError
@@ -120,7 +120,7 @@ class Effect(Generic[R]):
         def body(tx: Transaction) -> Any:
             own = EffectTransaction(tx, self.name, delivery)
             try:
-                return self.fn(own, *self._arguments(delivery.input))
+                return plain(self.fn(own, *self._arguments(delivery.input)))
             finally:
                 own.end()
 
@@ -148,7 +148,7 @@ class Effect(Generic[R]):
         async def body(tx: AsyncTransaction) -> Any:
             own = AsyncEffectTransaction(tx, self.name, delivery)
             try:
-                return await fn(own, *self._arguments(delivery.input))
+                return plain(await fn(own, *self._arguments(delivery.input)))
             finally:
                 own.end()
 
@@ -159,7 +159,7 @@ class Effect(Generic[R]):
     def _bound(self, delivery: Delivery) -> Any:
         return bind(
             workflow_id=delivery.workflow_id,
-            effect=self.name,
+            activity=self.name,
             durable_attempt=delivery.attempt,
             task_execution_id=delivery.task_execution_id,
         )

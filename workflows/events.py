@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Generator
 from datetime import timedelta
 from typing import Any, overload
 
-from workflows._payload import event_data, event_envelope
+from workflows._payload import event_data, event_payload
 from workflows.ports import AsyncClient, Client, Context
 
 
@@ -20,12 +20,13 @@ def raise_event(
 ) -> Coroutine[Any, Any, None]: ...
 def raise_event(client: Any, instance_id: str, name: str, data: Any = None) -> Any:
     """
-    Send an event to a workflow that waits for it with ``wait_event``.
+    Send an event to a workflow, whose payload arrives as it was sent.
 
-    The SDK drops a payload that is falsy; this one wraps it. Dapr drops events to an instance that is unknown or over,
-    without an error. With the SDK's async client it is awaited.
+    The SDK drops a payload that is falsy; here it travels in an envelope, which ``wait_event`` takes off, and in a workflow
+    registered by ``WorkflowKit.workflow`` ``ctx.wait_for_external_event`` too. Dapr drops events to an instance that is
+    unknown or over, without an error. With the SDK's async client it is awaited.
     """
-    return client.raise_workflow_event(instance_id, name, data=event_envelope(data))
+    return client.raise_workflow_event(instance_id, name, data=event_payload(data))
 
 
 def wait_event(ctx: Context, name: str, *, timeout: timedelta | None = None) -> Generator[Any, Any, Any]:

@@ -9,7 +9,7 @@ import inspect
 import threading
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeAlias, TypeVar, overload
 from weakref import WeakSet
 
 from toolkit.core.policy import RetryPolicy
@@ -26,6 +26,7 @@ from workflows.errors import ContinuedAsNew
 from workflows.ports import Runtime
 
 R = TypeVar("R")
+Errors: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
 # Two kits on one runtime serve two stores; what the package needs itself is registered by one of them.
 _EQUIPPED: Final[WeakSet[Runtime]] = WeakSet()
@@ -58,7 +59,7 @@ class WorkflowKit:
         self._stores = Stores(store, address, port)
         self._hosting = Hosting(runtime)
         self._names: set[str] = set()
-        self._asynchronous = False
+        self._asynchronous = self._stopped = False
 
     def __repr__(self) -> str:
         return f"<WorkflowKit on store {self._stores.name!r}, {len(self._names)} registered>"
@@ -74,42 +75,59 @@ class WorkflowKit:
 
     # -- registering -----------------------------------------------------------------------------------------------
 
+    @overload
+    def effect(self, fn: Callable[..., R], /) -> Effect[R]: ...
+    @overload
     def effect(
         self,
         *,
         name: str | None = None,
-        record_errors: tuple[type[BaseException], ...] = (),
+        record_errors: Errors = (),
         retry: RetryPolicy | None = None,
-    ) -> Callable[[Callable[..., R]], Effect[R]]:
+    ) -> Callable[[Callable[..., R]], Effect[R]]: ...
+    def effect(
+        self,
+        fn: Callable[..., Any] | None = None,
+        *,
+        name: str | None = None,
+        record_errors: Errors = (),
+        retry: RetryPolicy | None = None,
+    ) -> Any:
         """
         Make a function of ``tx`` (and one input) an activity whose changes are applied exactly once.
 
         It may run more than once, on fresh data each time, so it must have no effect but on ``tx``; a redelivery after
         the commit returns the recorded result without running it. An input annotated with a dataclass, a
-        ``msgspec.Struct`` or a pydantic model comes as one.
+        ``msgspec.Struct`` or a pydantic model comes as one; a result that is one travels as JSON types.
 
         Args:
+            fn: The function, where the decorator is used without arguments.
             name: The activity's name; by default the function's.
             record_errors: Exceptions that are an outcome: recorded under the op and raised as ``RecordedError``, now and
                 on every redelivery, in the workflow too.
             retry: How long to try inside the activity before a durable timer takes over.
         """
+        errors = (record_errors,) if isinstance(record_errors, type) else tuple(record_errors)
 
         def decorate(fn: Callable[..., R]) -> Effect[R]:
             given: Any = fn
             body: Callable[..., R] = given.fn if isinstance(given, Effect) else fn
-            effect = Effect(body, name or _name_of(given), tuple(record_errors), retry or IN_ACTIVITY)
+            effect = Effect(body, name or _name_of(given), errors, retry or IN_ACTIVITY)
             self._take(effect.name)
             self._asynchronous = self._asynchronous or effect.is_async
             activity = self._async_activity(effect) if effect.is_async else self._activity(effect)
             self.runtime.register_activity(activity, name=effect.name)
             return effect
 
-        return decorate
+        return decorate if fn is None else decorate(fn)
 
-    def workflow(self, *, name: str | None = None) -> Callable[[Callable[..., Any]], KitWorkflow]:
+    @overload
+    def workflow(self, fn: Callable[..., Any], /) -> KitWorkflow: ...
+    @overload
+    def workflow(self, *, name: str | None = None) -> Callable[[Callable[..., Any]], KitWorkflow]: ...
+    def workflow(self, fn: Callable[..., Any] | None = None, *, name: str | None = None) -> Any:
         """
-        Register a workflow function, usually a generator of ``ctx`` and one input.
+        Register a workflow function, usually a generator of ``ctx`` and one input; its name is by default the function's.
         """
 
         def decorate(fn: Callable[..., Any]) -> KitWorkflow:
@@ -126,11 +144,11 @@ class WorkflowKit:
             self.runtime.register_workflow(run, name=found.name)
             return found
 
-        return decorate
+        return decorate if fn is None else decorate(fn)
 
     def _add_builtins(self) -> None:
         """
-        What sagas and checkpoints need; once per runtime, by the kit that has the first workflow.
+        What sagas and checkpoints need; once per runtime, by the kit that has the first workflow, or starts without any.
         """
         if self.runtime not in _EQUIPPED:
             _EQUIPPED.add(self.runtime)
@@ -168,17 +186,29 @@ class WorkflowKit:
 
     def start(self, timeout: float = 60.0) -> None:
         """
-        Open the store and start the worker; returns when it is ready for work.
+        Open the store and start the worker, unless it was started; returns when it is ready for work.
 
         Raises:
             SidecarUnavailableError: No sidecar within ``timeout`` seconds; nothing was left running.
+            RuntimeError: The kit was stopped, or its worker failed to start before: the SDK's starts only once.
         """
+        if self._stopped:
+            raise RuntimeError(
+                f"{self!r} was stopped, and a WorkflowRuntime starts only once; make a new runtime and a new kit"
+            )
+        self._add_builtins()
         try:
             self._stores.limit(timeout)
             self._stores.sync()
             if self._asynchronous:
                 self._stores.on_loop()
-            self._start_worker(timeout)
+        except BaseException:
+            self._stores.close()  # the worker is as it was: a later start may fare better
+            raise
+        try:
+            if not self._hosting.running:
+                self._start_worker(timeout)
+            self._await_hosting(timeout)
         except BaseException:
             self.stop()
             raise
@@ -203,6 +233,8 @@ class WorkflowKit:
             )
         if failed:
             raise failed[0]
+
+    def _await_hosting(self, timeout: float) -> None:
         if not self._hosting.start(timeout):
             raise SidecarUnavailableError(
                 f"the sidecar took the worker's stream and did not host its workflows within {timeout:g} s: are placement "
@@ -214,12 +246,13 @@ class WorkflowKit:
         """
         Whether the worker has its stream of work from the sidecar right now and is served; for a readiness probe.
         """
-        return self._hosting.served and self.runtime.wait_for_worker_ready(timeout=0.05)
+        return self.runtime.wait_for_worker_ready(timeout=0.05) and self._hosting.serves()
 
     def stop(self) -> None:
         """
         Stop the worker, then close the store; work whose result was not sent is delivered again later, and applied once.
         """
+        self._stopped = True
         self._hosting.stop()
         self.runtime.shutdown()
         self._hosting.close()

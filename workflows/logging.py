@@ -82,11 +82,14 @@ def workflow_logger(ctx: Context, logger: Any = None) -> WorkflowLogger:
 
     Args:
         ctx: The workflow context.
-        logger: A structlog logger; by default ``occ.workflows``: of structlog where the application configured it, else
-            of the standard library, so that nothing is printed unasked.
+        logger: A structlog logger, or one of the standard library, whose lines are JSON then; by default
+            ``occ.workflows``: of structlog where the application configured it, else of the standard library, so that
+            nothing is printed unasked.
     """
     # One count for all loggers of a run: two of them must not give one id to different lines.
     count = _COUNTS.setdefault(ctx, _Count())
+    if isinstance(logger, logging.Logger | logging.LoggerAdapter):
+        logger = _with_fields(logger)
     return WorkflowLogger(ctx, default_logger() if logger is None else logger, count)
 
 
@@ -97,8 +100,15 @@ def default_logger() -> Any:
     if structlog.is_configured():
         return structlog.get_logger(_NAME)
     # Unconfigured, structlog prints to stdout, which belongs to the application.
+    return _with_fields(logging.getLogger(_NAME))
+
+
+def _with_fields(logger: Any) -> Any:
+    """
+    A logger of the standard library, which takes no fields, as one whose lines are JSON.
+    """
     return structlog.wrap_logger(
-        logging.getLogger(_NAME),
+        logger,
         processors=[structlog.stdlib.filter_by_level, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.stdlib.BoundLogger,
     )

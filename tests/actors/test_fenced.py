@@ -371,7 +371,7 @@ def test_delete_empties_the_state_and_keeps_the_fence():
 
 def test_log_lines_carry_the_actor(tmp_path):
     """
-    The line of the activation has the actor and no turn yet; the line of an update has its turn and epoch.
+    The line of the activation has the actor and turn 0; the line of an update has its turn and epoch.
     """
 
     async def scenario(store, activation):
@@ -384,7 +384,7 @@ def test_log_lines_carry_the_actor(tmp_path):
     events = map(json.loads, (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines())
     lines = [event for event in events if event["event"] == "occ.committed"]
     wanted = ("actor_type", "actor_id", "actor_method", "turn", "epoch")
-    assert [("Counter", "a/1", None, None, 0), ("Counter", "a/1", "add", 2, 1)] == [
+    assert [("Counter", "a/1", None, 0, 0), ("Counter", "a/1", "add", 2, 1)] == [
         tuple(line.get(name) for name in wanted) for line in lines
     ]
 

@@ -10,11 +10,12 @@ import uuid
 from typing import ClassVar
 
 from dapr.actor import ActorInterface, actormethod
+from dapr.actor.runtime import grpc_host
 from typer.testing import CliRunner
 
 from toolkit import AsyncStateStore, log_to
 from toolkit.cli.app import app
-from workflows.actors import FencedActor, GrpcActorProxyFactory, host_actors
+from workflows.actors import FencedActor, GrpcActorProxyFactory, host, host_actors
 
 
 class GateInterface(ActorInterface):
@@ -102,7 +103,7 @@ def test_leaving_the_block_waits_for_the_turn_under_way(dapr_env):
     async def main():
         LiveGate.entered, LiveGate.go_on = asyncio.Event(), asyncio.Event()
         serving, leave, name = asyncio.Event(), asyncio.Event(), f"g-{uuid.uuid4()}"
-        host = asyncio.create_task(serve(serving, leave))
+        hosting = asyncio.create_task(serve(serving, leave))
         await serving.wait()
         async with GrpcActorProxyFactory() as actors, AsyncStateStore("statestore") as store:
             call = asyncio.create_task(actors.create(LiveGate, name, GateInterface).Pass())
@@ -110,13 +111,34 @@ def test_leaving_the_block_waits_for_the_turn_under_way(dapr_env):
             leave.set()
             await asyncio.sleep(0)
             LiveGate.go_on.set()
-            await host
+            await hosting
             await asyncio.wait((call,))
             answered = call.exception() is None
             assert not answered or 1 == call.result()
             return (await store.get(FencedActor.key("LiveGate", name)))["n"]
 
     assert 1 == asyncio.run(main())
+
+
+def test_leaving_the_block_cancels_a_turn_that_does_not_end(dapr_env, monkeypatch):
+    """
+    Once the time for turns under way is over, the SDK's own wait for them does not follow.
+    """
+    monkeypatch.setattr(host, "DRAIN", 0.01)
+    monkeypatch.setattr(grpc_host, "_DRAIN_TIMEOUT_SECONDS", 3600)
+
+    async def main():
+        LiveGate.entered, LiveGate.go_on = asyncio.Event(), asyncio.Event()
+        name = f"g-{uuid.uuid4()}"
+        async with GrpcActorProxyFactory() as actors, AsyncStateStore("statestore") as store:
+            async with host_actors(LiveGate, store="statestore"):
+                call = asyncio.create_task(actors.create(LiveGate, name, GateInterface).Pass())
+                await asyncio.wait_for(LiveGate.entered.wait(), 60)
+            await asyncio.wait((call,))
+            assert call.exception() is not None
+            return (await store.get(FencedActor.key("LiveGate", name)))["n"]
+
+    assert 0 == asyncio.run(main())
 
 
 def test_a_host_that_returns_goes_on_with_the_state(dapr_env):

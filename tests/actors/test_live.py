@@ -11,9 +11,11 @@ from pathlib import Path
 
 import grpc
 import pytest
+import trio
 from dapr.actor.runtime.runtime import ActorRuntime
+from dapr.conf import settings
 
-from toolkit import AsyncStateStore, SidecarUnavailableError
+from toolkit import AsyncStateStore, RetryPolicy, SidecarUnavailableError, StateStore
 from workflows.actors import ActorMethodError, FencedActor, GrpcActorProxyFactory, host_actors
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -89,13 +91,25 @@ def test_reminders_and_timers_arrive(dapr_env, method, expected):
         async with host_actors(LiveLedger, store="statestore"), GrpcActorProxyFactory() as actors:
             ledger = actors.create(LiveLedger, f"l-{uuid.uuid4()}", LedgerInterface)
             await getattr(ledger, method)()
-            await asyncio.wait_for(Fired.event.wait(), 20)
+            await asyncio.wait_for(Fired.event.wait(), 60)
             return (await ledger.Read())["fired"]
 
     try:
         assert [expected] == asyncio.run(main())
     finally:
         Fired.event = None
+
+
+async def patiently(call):
+    """
+    Call until there is an answer: while the sidecar moves actors, calls run into their timeout.
+    """
+    for _ in range(30):
+        try:
+            return await call()
+        except grpc.aio.AioRpcError as error:
+            last = error
+    raise last
 
 
 def test_killing_a_host_in_the_middle_of_turns_loses_no_acknowledged_update(dapr_env, start_host):
@@ -127,13 +141,38 @@ def test_killing_a_host_in_the_middle_of_turns_loses_no_acknowledged_update(dapr
             first.kill()
             await asyncio.gather(*callers)
             await asyncio.to_thread(start_host)
-            return acknowledged, failed, await ledger.Read()
+            return acknowledged, failed, await patiently(ledger.Read)
 
     acknowledged, failed, state = asyncio.run(main())
     assert failed, "the host was killed when nobody called it"
     assert set() == set(acknowledged) - set(state["entries"])
     assert set() == set(state["entries"]) - set(acknowledged) - set(failed)
     assert (len(state["entries"]), 2) == (state["n"], state["epoch"])
+
+
+def test_a_host_shows_the_token(daprd, monkeypatch):
+    """
+    A sidecar with an API token takes actors and fires reminders; a host with another one is told.
+    """
+    sidecar = daprd(workflows=True, api_token="open sesame")
+    monkeypatch.setenv("DAPR_API_TOKEN", "open sesame")
+
+    async def main(token):
+        monkeypatch.setattr(settings, "DAPR_API_TOKEN", token)
+        address = sidecar.grpc_endpoint
+        async with (
+            host_actors(LiveLedger, store="statestore", address=address),
+            GrpcActorProxyFactory(address) as actors,
+        ):
+            ledger = actors.create(LiveLedger, "l", LedgerInterface)
+            await ledger.Remind()
+            await asyncio.wait_for(Fired.event.wait(), 60)
+            return (await ledger.Read())["fired"]
+
+    monkeypatch.setattr(Fired, "event", asyncio.Event())
+    assert ["renew 2026-11"] == asyncio.run(main("open sesame"))
+    with pytest.raises(SidecarUnavailableError, match="UNAUTHENTICATED"):
+        asyncio.run(main("open barley"))
 
 
 def test_a_host_without_a_sidecar_ends_within_its_timeout(unused_address):
@@ -147,6 +186,40 @@ def test_a_host_without_a_sidecar_ends_within_its_timeout(unused_address):
 
     with pytest.raises(SidecarUnavailableError, match="placement and scheduler"):
         asyncio.run(main())
+
+
+def test_a_sidecar_that_refuses_actors_is_named(unused_address):
+    """
+    One that knows no streams of actors, as before daprd 1.18: its words are in the error.
+    """
+
+    async def main():
+        older = grpc.aio.server()
+        older.add_insecure_port(unused_address)
+        await older.start()
+        try:
+            async with host_actors(LiveWallet, address=unused_address):
+                pass
+        finally:
+            await older.stop(None)
+
+    with pytest.raises(SidecarUnavailableError, match=r"UNIMPLEMENTED.*daprd 1\.18 or newer"):
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("colour", [StateStore, AsyncStateStore])
+def test_a_host_opens_a_store_object_that_is_not_open(dapr_env, colour):
+    """
+    It is used with its settings, and closed with the host.
+    """
+    given = colour("statestore", retry=RetryPolicy(deadline=7.0))
+
+    async def main():
+        async with host_actors(LiveLedger, store=given), GrpcActorProxyFactory() as actors:
+            return await actors.create(LiveLedger, f"l-{uuid.uuid4()}", LedgerInterface).Add("one")
+
+    assert 1 == asyncio.run(main())
+    assert not given.is_open
 
 
 def test_a_second_host_in_the_process_is_refused_and_a_later_one_is_not(dapr_env):
@@ -172,11 +245,28 @@ def test_a_host_is_told_what_it_lacks():
     No type, and a fenced actor without a store.
     """
 
-    async def main(*types):
-        async with host_actors(*types):
+    async def main(*types, store=None):
+        async with host_actors(*types, store=store):
             pass
 
     with pytest.raises(TypeError, match="at least one actor type"):
         asyncio.run(main())
     with pytest.raises(TypeError, match=r"host_actors\(LiveLedger\): fenced actors need store="):
         asyncio.run(main(LiveLedger))
+    with pytest.raises(TypeError, match="pass an AsyncStateStore or the name of a state store"):
+        asyncio.run(main(LiveLedger, store=7))
+
+
+def test_actors_elsewhere_than_on_asyncio_are_refused():
+    """
+    The SDK has none on trio, and a factory made before there is a loop belongs to none.
+    """
+
+    async def main():
+        async with host_actors(LiveWallet):
+            pass
+
+    with pytest.raises(RuntimeError, match=r"host_actors\(\) belongs in a coroutine on asyncio"):
+        trio.run(main)
+    with pytest.raises(RuntimeError, match=r"GrpcActorProxyFactory\(\) belongs in"):
+        GrpcActorProxyFactory()

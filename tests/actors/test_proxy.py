@@ -4,14 +4,31 @@ Telling the error of a method from its result, where the SDK's gRPC client canno
 
 from __future__ import annotations
 
+import asyncio
 import json
 
+import grpc
 import pytest
 from dapr.actor.runtime._grpc_callbacks import build_invoke_error_payload
-from dapr.clients.exceptions import DaprInternalError
+from dapr.clients.exceptions import DaprHttpError, DaprInternalError
+from dapr.clients.grpc.dapr_actor_grpc_client import DaprActorGrpcClient
+from dapr.serializers import DefaultJSONSerializer
 
-from workflows.actors import ActorFencedError, ActorMethodError
+from workflows.actors import ActorFencedError, ActorMethodError, GrpcActorProxyFactory
 from workflows.actors.proxy import error_in
+
+
+class Unusual(Exception):  # noqa: N818  what it is called is the point
+    def __repr__(self):
+        return "<Unusual of this test>"
+
+
+def http_error():
+    """
+    What the SDK's HTTP client raises, with members of its own.
+    """
+    body = b'{"message": "no such actor", "errorCode": "ERR_X"}'
+    return DaprHttpError(DefaultJSONSerializer(), raw_response_bytes=body, status_code=500, reason="no")
 
 
 @pytest.mark.parametrize(
@@ -22,6 +39,8 @@ from workflows.actors.proxy import error_in
         (OSError(2, "gone"), "FileNotFoundError", "2, 'gone'"),
         (RuntimeError(), "RuntimeError", ""),
         (DaprInternalError("no sidecar", "ERR_X"), "DaprInternalError", "no sidecar"),
+        (http_error(), "DaprHttpError", "no such actor"),
+        (Unusual("taken"), "Unusual", "<Unusual of this test>"),
     ],
 )
 def test_an_error_of_the_host_is_read_back(raised, type, message):
@@ -59,3 +78,32 @@ def test_an_answer_that_is_not_json_is_a_result():
     """
     assert error_in(b"\x00\xff") is None
     assert error_in(b'{not json "errorCode"') is None
+
+
+REFUSED = '{"message":"ValueError(\'refused\')","errorCode":"UNKNOWN"}'
+
+
+@pytest.mark.parametrize(
+    ("details", "kind", "message"),
+    [
+        (f"error from actor service: (500) {REFUSED}", ActorMethodError, "ValueError: refused"),
+        ('error from actor service: (500) {"message": "hello"}', grpc.aio.AioRpcError, "hello"),
+        ("the app is gone", grpc.aio.AioRpcError, "the app is gone"),
+    ],
+)
+def test_an_error_behind_an_http_host_is_read_back(monkeypatch, unused_address, details, kind, message):
+    """
+    The sidecar wraps what FastAPI answered; its own errors stay what they are.
+    """
+
+    async def refused(*_):
+        nothing = grpc.aio.Metadata()
+        raise grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, nothing, nothing, details)
+
+    async def main():
+        async with GrpcActorProxyFactory(unused_address) as actors:
+            await actors.create("Wallet", "a").invoke_method("Add")
+
+    monkeypatch.setattr(DaprActorGrpcClient, "invoke_method", refused)
+    with pytest.raises(kind, match=message):
+        asyncio.run(main())

@@ -36,7 +36,9 @@ def test_periods_are_months():
     [
         ({"fee": 0}, "positive fee"),
         ({"first": "2026-13"}, "month like 2026-11"),
-        ({"customer": "a/b"}, "without '/'"),
+        ({"customer": "a/b"}, "a name without /, "),
+        ({"customer": "a||b"}, "a name without /, "),
+        ({"customer": ".."}, "a name without /, "),
         ({"fee": "much"}, "it looks like this"),
     ],
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import structlog
 from dapr.actor import Actor, ActorInterface, actormethod
 from dapr.actor.runtime.mock_actor import create_mock_actor
 
@@ -229,6 +230,56 @@ def test_a_turn_given_up_by_the_sidecar_is_refused_at_its_end():
         return fresh, await host.turn("add", 1)
 
     assert (11, 12) == run(scenario)
+
+
+def test_a_turn_given_up_by_the_sidecar_is_refused_under_reentrancy_too():
+    """
+    The turns of a chain of calls save nothing after a turn of another chain has begun.
+    """
+
+    async def scenario(host, client):
+        await host.turn("add", 10, reentrancy_id="first")
+        stale = asyncio.create_task(host.turn("add_and_wait", 100, reentrancy_id="second"))
+        await host.actor.entered.wait()
+        fresh = await host.turn("add", 1, reentrancy_id="third")
+        host.actor.released.set()
+        with pytest.raises(TurnAbandonedError, match="turn 3 was given up"):
+            await stale
+        return fresh, await host.turn("add", 1, reentrancy_id="fourth")
+
+    assert (11, 12) == run(scenario)
+
+
+def test_a_turn_that_outlives_its_activation_is_refused_at_its_end():
+    """
+    The sidecar took the actor down, and the next activation has written: the old turn cannot.
+    """
+
+    async def scenario(host, client):
+        await host.turn("add", 10)
+        stale, first = asyncio.create_task(host.turn("add_and_wait", 100)), host.actor
+        await first.entered.wait()
+        await host.deactivate()
+        await host.turn("add", 1)
+        first.released.set()
+        with pytest.raises(TurnAbandonedError, match="turn 3 was given up"):
+            await stale
+        return await host.turn("add", 1)
+
+    assert 12 == run(scenario)
+
+
+def test_a_failed_turn_leaves_its_caller_no_log_fields():
+    """
+    What the test writes to the log after a turn is not the actor's.
+    """
+
+    async def scenario(host, client):
+        with pytest.raises(ValueError, match="refused"):
+            await host.turn("add_and_raise", 1)
+        return structlog.contextvars.get_contextvars()
+
+    assert {} == run(scenario)
 
 
 def test_a_nested_turn_keeps_what_it_saved_when_the_outer_one_fails():

@@ -116,6 +116,15 @@ def test_strip_asks_first(at, store, key):
     assert on_sqlite("strip", key, answer="y\n").exit_code == 0
 
 
+def test_strip_where_nobody_can_answer(at, store, key):
+    """
+    In a script the command is taken at its word.
+    """
+    store.set(key, {"n": 1})
+    assert on_sqlite("strip", key).exit_code == 0
+    assert json.loads(raw(at, key).data) == {"n": 1}
+
+
 def test_strip_takes_the_remains_of_a_deleted_key_along(at, store, key):
     """
     A tombstone would be a value to a plain reader: the row goes.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -69,6 +70,7 @@ class Life:
         [
             ("", InvalidKeyError),
             ("a||b", InvalidKeyError),
+            ("\ud800", InvalidKeyError),
             (5, TypeError),
             ("half \ud800", InvalidKeyError),
             ("_occ-tx-1", InvalidKeyError),
@@ -85,6 +87,17 @@ class Life:
         ):
             with pytest.raises(error):
                 call()
+
+    def test_a_long_key(self, store: Caller, key: str) -> None:
+        """Stored, or refused by name before the deadline; never a write whose outcome is unknown."""
+        long = f"{key}-{secrets.token_hex(1500)}"  # nothing that a store could compress
+        try:
+            store.create(long, {"n": 1})
+        except InvalidKeyError:
+            with pytest.raises(InvalidKeyError):
+                store.set(long, {"n": 2})
+        else:
+            assert store.get(long) == {"n": 1}
 
     # -- life ------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from toolkit import (
     StateStore,
 )
 from toolkit._held import CALLS
+from toolkit.dapr.address import Token
 from toolkit.log import capture
 from toolkit.testing import MemoryStore
 
@@ -42,11 +43,33 @@ def test_writing_and_removing_are_opt_in():
         for call in (lambda: dapr.states.set("k", {}), lambda: dapr.states.create("k", {})):
             with pytest.raises(AccessDeniedError, match="WRITE"):
                 call()
-        with pytest.raises(AccessDeniedError, match="REMOVE"):
+        with pytest.raises(AccessDeniedError, match=r"access=Access\.REMOVE or"):
             dapr.states.delete("k")
     assert [("occ.access_denied", "s", "k")] * 3 == [
         (event.name, event.fields["store"], event.fields["key"]) for event in events
     ]
+
+
+@BACKENDS
+@pytest.mark.parametrize("kind", [AsyncStateStore, AsyncDapr])
+def test_the_wait_for_a_sidecar_can_be_cancelled(backend, kind):
+    """
+    Whoever cancels waits neither for the sidecar nor for the time-out, and no thread goes on waiting.
+    """
+
+    async def main() -> None:
+        waiting = (
+            AsyncStateStore("s", address=NOBODY)
+            if kind is AsyncStateStore
+            else AsyncDapr(state_store="s", address=NOBODY)
+        )
+        with anyio.move_on_after(0.2) as scope:
+            async with waiting:
+                pytest.fail("nobody is there")
+        assert scope.cancelled_caught
+        assert not waiting.is_open
+
+    run(backend, main)
 
 
 def test_rights_of_one_store_go_before_those_of_the_object():
@@ -64,6 +87,19 @@ def test_rights_of_one_store_go_before_those_of_the_object():
             carts.get("other")
         with pytest.raises(AccessDeniedError):
             dapr.states.create("cart-2", {"n": 1})
+
+
+@pytest.mark.parametrize("rule", ["READ", 1, {"cart-": "all"}, {1: Access.ALL}, [Access.READ]])
+def test_rights_that_are_none_are_refused_at_once(rule):
+    """
+    A misspelt right is told where it is given, not at the first call that would need it.
+    """
+    with pytest.raises(TypeError, match="access="):
+        StateStore("s", access=rule)
+    with pytest.raises(TypeError, match="access="):
+        Dapr(state_store="s", access=rule)
+    with Dapr(state_store="s", port=MemoryStore()) as dapr, pytest.raises(TypeError, match="access="):
+        dapr.state("s", access=rule)
 
 
 def test_deleting_by_update_needs_remove():
@@ -92,7 +128,7 @@ def test_a_store_takes_the_settings_of_its_dapr():
         other.access,
         other.startup_timeout,
     )
-    assert ("127.0.0.1:4711", "t0ken") == (store._address, store._api_token)
+    assert ("127.0.0.1:4711", Token("t0ken")) == (store._address, store._api_token)
     with store, pytest.raises(AccessDeniedError):
         store.set("k", {})
 

@@ -18,17 +18,19 @@ from toolkit import (
     Dapr,
     ETag,
     InvalidKeyError,
+    InvalidValueError,
     StateStore,
     StoreUnavailableError,
     TTLUnsupportedError,
     UnencodableValueError,
     UnsafeStoreError,
+    ValueTooLargeError,
 )
 from toolkit.core.model import Reply
 from toolkit.log import capture
 from toolkit.testing import MemoryStore
 
-PROFILES = pytest.mark.parametrize("profile", ["memcached", "cassandra", "gcp.firestore"])
+PROFILES = pytest.mark.parametrize("profile", ["memcached", "cassandra", "gcp.firestore", "jetstream"])
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
@@ -143,6 +145,31 @@ def test_values_and_keys_are_checked():
         store.set("k", {}, ttl=5)
 
 
+def test_the_toolkits_own_keys_stay_its_own():
+    """
+    A record of transactions is no key of the caller's, here as everywhere.
+    """
+    with StateStore("s", port=MemoryStore(), last_write=True) as store:
+        for call in (lambda: store.set("_occ-tx-1", {}), lambda: store.delete("_occ-op-1")):
+            with pytest.raises(InvalidKeyError, match="_occ-"):
+                call()
+
+
+def test_a_plain_set_clears_the_ttl_everywhere():
+    """
+    Redis keeps the old expiry unless it is told otherwise.
+    """
+    now = [1000.0]
+    port = MemoryStore(profile="redis", clock=lambda: now[0])
+    with StateStore("s", port=port, last_write=True) as store:
+        store.set("k", {"n": 1}, ttl=4.2)
+        now[0] += 4.5
+        assert {"n": 1} == store.get("k")
+        store.set("k", {"n": 2})
+        now[0] += 6
+        assert {"n": 2} == store.get("k")
+
+
 def test_a_ttl_is_the_stores_own():
     """
     An expiry is the store's: the value is gone when its time is over.
@@ -168,6 +195,37 @@ def test_rights_hold():
             dapr.states.delete("k")
         dapr.state("s", last_write=True, port=port, access=Access.ALL).set("k", {"n": 1})
         assert {"n": 1} == dapr.states.get("k")
+
+
+@pytest.mark.parametrize(
+    ("profile", "text", "error"),
+    [
+        (
+            "memcached",
+            'unexpected response line from "set": "SERVER_ERROR object too large for cache"',
+            ValueTooLargeError,
+        ),
+        ("memcached", "malformed: key is too long or contains invalid characters", InvalidValueError),
+        ("jetstream", "nats: maximum payload exceeded", ValueTooLargeError),
+        ("jetstream", "nats: invalid key", InvalidValueError),
+    ],
+)
+def test_a_refusal_is_no_lost_answer(profile, text, error):
+    """
+    What the store will never take is told as that, with the size where it is the size.
+    """
+
+    class Refusing(MemoryStore):
+        def put(self, write: Any, *, timeout: float = 1.0) -> Reply:
+            return Reply("INTERNAL", f"failed saving state in state store s: {text}")
+
+    with (
+        StateStore("s", port=Refusing(profile=profile), last_write=True) as store,
+        pytest.raises(
+            error, match="8 bytes are over" if error is ValueTooLargeError else "refused the request"
+        ),
+    ):
+        store.set("k", {"n": 12})
 
 
 def test_a_lost_answer_is_told():

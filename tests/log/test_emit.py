@@ -208,6 +208,22 @@ def test_context_is_added(tmp_path: Path):
     assert "deep" not in line
 
 
+def test_secrets_that_are_bound_reach_no_sink(tmp_path: Path):
+    """
+    Neither the file nor the application's structlog hears a name that sounds like a secret, or what is no scalar.
+    """
+    card: Any = {"card": "hunter2"}
+    with (
+        structlog.testing.capture_logs() as logs,
+        log_to(tmp_path / "occ.jsonl") as log,
+        bind(api_token="hunter2", request_id="r-1", order=card),
+    ):
+        emit(committed())
+    for line in (logs[0], lines_of(log.path)[0]):
+        assert line["request_id"] == "r-1"
+        assert "hunter2" not in json.dumps(line)
+
+
 def test_bind_ends_with_its_block(tmp_path: Path):
     """
     A field bound in a block is not on lines after it.

@@ -183,3 +183,17 @@ def test_times_are_what_they_seem():
     The helper of these tests writes times in order.
     """
     assert at(61.5) == "2026-01-05T09:01:01.500000Z"
+
+
+def test_the_limit_is_that_of_those_who_gave_up():
+    """
+    Callers with more patience, who went on, do not raise the limit that was met.
+    """
+
+    def mixed() -> Lines:
+        for n in range(60):
+            when = n / 10
+            yield from (won(when), won(when), lost(when), failed(when, attempt=1))
+            yield from (lost(when), lost(when, attempt=2), won(when, attempt=3))
+
+    assert said(mixed())["raise-attempts"].title.endswith(" attempts instead of 1")

@@ -118,7 +118,13 @@ def test_the_gate_opens_and_shuts(simulated: tuple[str, Truth]):
         (("summary", "FILE", "--where", "x"), "NAME=VALUE"),
         (("top", "FILE", "--by", "beauty"), "lost, losses"),
         (("rate", "FILE", "--every", "never"), "100ms"),
+        (("rate", "FILE", "--every", "nan"), "100ms"),
+        (("rate", "FILE", "--every", "inf"), "100ms"),
+        (("live", "FILE", "--window", "nan"), "100ms"),
         (("check", "FILE", "--max-lost", "few"), "1%"),
+        (("check", "FILE", "--max-gave-up", "nan"), "1%"),
+        (("check", "FILE", "--max-conflict-ratio", "5"), "write 5%"),
+        (("check", "FILE", "--max-gave-up", "-1"), "1%"),
         (("report", "FILE", "--output", "/dev/null/report.html"), "/dev/null"),
         (("live", "-"), "follows files"),
     ],
@@ -271,3 +277,41 @@ def test_the_reference_page_is_the_schema():
     for field in FIELDS:
         assert f"| `{field.name}` | {field.type} | " in page
         assert f" | {field.meaning}" in page
+
+
+def test_keys_with_colons_are_no_pictures(tmp_path: Path):
+    """
+    What stands between colons is part of a key, not the name of an emoji.
+    """
+    key = "user:cat:7"
+    lines = [won(n / 100, key=key, writer="a", write_id=f"aa-{n:x}") for n in range(60)]
+    lines += [lost(n / 100 + 0.005, key=key, winner=f"aa-{n:x}", lost_s=0.01) for n in range(60)]
+    path = write(tmp_path / "occ.jsonl", lines)
+    for command in (("summary",), ("top",), ("advise",), ("key", key), ("heat",)):
+        text = occ(*command, path).stdout
+        assert key in text
+        assert "🐱" not in text
+
+
+def test_commits_of_several_keys_count_on_each(tmp_path: Path):
+    """
+    The whole review and the quick counter agree on who won where.
+    """
+    lines = [
+        won(1, write_id="aa-1", keys=["a", "b"], path="intents") | {"key": ""},
+        lost(2, key="a", winner="aa-1"),
+        lost(3, key="b", winner="aa-1"),
+    ]
+    path = write(tmp_path / "occ.jsonl", lines)
+    for rows in (answer("top", path)["keys"], answer("summary", path)["top"]):
+        assert {row["key"]: (row["won"], row["lost"]) for row in rows} == {"a": (1, 1), "b": (1, 1)}
+    assert answer("top", path, "--group", "op")["keys"][0]["won"] == 1
+
+
+def test_a_report_tells_machines_where_it_is(simulated: tuple[str, Truth], tmp_path: Path):
+    """
+    ``--json`` and ``--limit``, as everywhere.
+    """
+    page = tmp_path / "page.html"
+    found = answer("report", simulated[0], "--output", str(page), "--limit", "3")
+    assert found == {"output": str(page), "bytes": page.stat().st_size}

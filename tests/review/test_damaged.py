@@ -91,3 +91,50 @@ def test_no_damage_stops_a_command(tmp_path: Path, seed: int):
     assert found.exit_code in (0, 1), found.output
     assert found.exception is None or isinstance(found.exception, SystemExit)
     assert not set("\x00\x1b\u202e") & set(found.stdout)
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    ['"lost_s":1e308', '"lost_s":-1', '"attempt":-1', '"attempt":1e30', '"sample":0', '"sample":1e-300', '"combined":%s' % ("9" * 400)],
+)  # fmt: skip
+def test_numbers_no_line_can_mean_are_broken_lines(tmp_path: Path, absurd: str):
+    """
+    One line cannot drown the others, and no sum becomes infinite.
+    """
+    bad = '{"event":"occ.committed","timestamp":"2026-01-05T09:00:00Z","path":"single",' + absurd + "}"
+    worse = bad.replace("committed", "conflict")
+    path = write(tmp_path / "log.jsonl", [bad, worse, bad, worse, lost(1)])
+    summary = answers.summary(run.review([path]))
+    assert summary["lost_s"] == 0.002
+    assert summary["conflicts"] in (1, 3)
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+@pytest.mark.parametrize("command", ["story", "key"])
+def test_fields_of_another_kind_stop_no_story(tmp_path: Path, command: str):
+    """
+    What the schema does not allow is left out of the telling.
+    """
+    odd: list[object] = ["x", 5, -1, None, [], {}, [1], True]
+    names = (
+        "base_etag",
+        "max_attempts",
+        "read_s",
+        "total_s",
+        "winner_kind",
+        "keys",
+        "receipt",
+        "combined",
+        "attempt",
+        "reason",
+    )
+    lines = [
+        made(1, key="k", call_id="c0ffee", **{name: value})
+        for made in (lost, won, failed) for name in names for value in odd
+    ]  # fmt: skip
+    path = write(tmp_path / "log.jsonl", lines)
+    for form in ("table", "json"):
+        found = CliRunner().invoke(
+            app, [command, "c0ffee" if command == "story" else "k", path, "--format", form]
+        )
+        assert found.exit_code == 0, found.output

@@ -84,3 +84,17 @@ def test_an_empty_log_passes_no_rule(tmp_path: Path):
     """
     (tmp_path / "empty.jsonl").touch()
     assert not check(pour([str(tmp_path / "empty.jsonl")], RateCounter()), {"max-gave-up": 0})["passed"]
+
+
+def test_the_figures_are_those_of_the_whole_run(tmp_path: Path):
+    """
+    However the run is cut into slices, before and after are the ratios and rates that ``summary`` tells.
+    """
+    path = run(tmp_path / "a", operations=1_234, rate=77.0)
+    found = diff(review([path]), review([path]))
+    rows = {row["figure"]: row for row in found["figures"]}
+    whole = found["before"]
+    assert rows["conflict_ratio"]["before"] == pytest.approx(whole["conflict_ratio"], abs=1e-6)
+    assert rows["conflicts_per_s"]["before"] == pytest.approx(
+        whole["conflicts"] / whole["span"]["seconds"], rel=0.02
+    )

@@ -8,7 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from typer.testing import CliRunner
+
 from tests.review.conftest import failed, lost, won
+from toolkit.cli.log import app
 from toolkit.review.live import LiveView
 
 
@@ -90,6 +93,31 @@ def test_a_file_may_come_later(tmp_path: Path):
     view.follow(str(tmp_path / "b"))
     assert view.poll(101.0) == 2
     view.close()
+
+
+def test_transactions_count_on_their_keys(tmp_path: Path):
+    """
+    A line with several keys has no single one.
+    """
+    path = tmp_path / "occ.jsonl"
+    append(path, won(1, keys=["a", "b"]) | {"key": ""}, lost(2, keys=["b", "c"]) | {"key": ""})
+    view = LiveView([str(path)], from_start=True)
+    view.poll(100.0)
+    now = view.snapshot(100.0)
+    view.close()
+    assert [(row["key"], row["lost"], row["won"]) for row in now["keys"]] == [("b", 1, 1)]
+    assert now["recent"][0]["key"] == "b"
+
+
+def test_nothing_in_a_line_is_markup(tmp_path: Path):
+    """
+    Square brackets from a log reach the screen as they are.
+    """
+    path = tmp_path / "occ.jsonl"
+    append(path, failed(1, reason="[/bold]", op="[/b]") | {"timestamp": "[/][/][/][/][/][/][/]"}, lost(1))
+    found = CliRunner().invoke(app, ["live", str(path), "--from", "start", "--for", "1ms", "--plain"])
+    assert found.exit_code == 0, found.output
+    assert "[/bold] after 1" in found.stdout
 
 
 def test_the_window_slides(tmp_path: Path):

@@ -40,11 +40,13 @@ def _dynamo(server: emulators.DynamoServer) -> dict[str, Any]:
 
 PLACES: dict[str, tuple[type[Server], Callable[[Any], dict[str, Any]]]] = {
     "blob": (emulators.Azurite, lambda server: server.component("state")),
+    "blob-v1": (emulators.Azurite, lambda server: server.component_v1("state")),
     "table": (emulators.Azurite, lambda server: server.component_table("state")),
     "cosmosdb": (emulators.CosmosServer, _cosmos),
     "dynamodb": (emulators.DynamoServer, _dynamo),
     "cockroachdb": (emulators.CockroachStandIn, lambda server: server.component("state")),
     "mongodb": (emulators.MongoServer, lambda server: server.component("state")),
+    "yugabytedb": (emulators.CockroachStandIn, lambda server: server.component_yugabytedb("state")),
 }
 
 

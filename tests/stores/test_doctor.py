@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.stores.fake_wire import FakeWire
+from toolkit import StateStore
 from toolkit.core.model import Reply
 from toolkit.doctor import PROBES, Match, Op, Report, disagreements, examine
 from toolkit.doctor.bench import Bench
@@ -20,7 +21,7 @@ from toolkit.doctor.evidence import of_report, problems, write_if_asked
 from toolkit.doctor.expiry import expiry
 from toolkit.stores import Call, find, profiles
 from toolkit.stores._evidence import path_of, read, write
-from toolkit.stores.saved import dumps, load, loads
+from toolkit.stores.saved import choose, dumps, load, loads
 
 
 def run(wire: FakeWire) -> Report:
@@ -188,6 +189,26 @@ def test_the_profile_of_a_lying_unknown_store(lie: str, tier: str, reason: str) 
     assert reason in " ".join(profile.reasons)
     assert (profile.create == "none") == (lie not in ("partial transactions", "encrypted"))
     assert "none" == profile.native or lie == "first-write overwrites"
+
+
+def test_a_store_takes_a_profile_by_name_or_file(tmp_path: Path) -> None:
+    """
+    A short name as the table has it, or a file of any name; a type's own default version needs not be named.
+    """
+    mine = replace(find("state.redis"), type="state.mine")
+    plain, suffixed = tmp_path / "mine", tmp_path / "mine.json"
+    for file in (plain, suffixed):
+        file.write_text(dumps(mine))
+    for choice in (mine, plain, suffixed, str(plain), str(suffixed)):
+        assert "state.mine" == choose(choice).type
+    for name in ("redis", "state.redis", "redis/v1", "Redis"):
+        assert find("state.redis") == choose(name)
+    assert ("state.yugabytedb", "v2") == (choose("yugabytedb").type, choose("yugabytedb").version)
+    assert not choose("nosuch").accepted
+    with pytest.raises(OSError, match="no-file"):
+        choose(str(tmp_path / "no-file.json"))
+    with pytest.raises(TypeError, match="profile="):
+        StateStore("s", profile=7)  # type: ignore[arg-type]
 
 
 def test_every_profile_can_be_saved_and_read() -> None:

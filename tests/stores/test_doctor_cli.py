@@ -63,6 +63,7 @@ def test_what_the_metadata_does_not_say(app: typer.Typer, sidecar: Sidecar, tmp_
     )
     assert 1 == result.exit_code, result.output
     assert "has no profile" in result.stdout
+    assert "claims" not in result.stdout
     profile = load(path)
     assert ("state.new", "B", "truthful") == (profile.type, profile.tier, profile.native)
 

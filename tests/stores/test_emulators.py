@@ -14,13 +14,15 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.stores.reports import assert_as_profiled
+from tests.stores.reports import assert_as_profiled, versioned
+from toolkit import StateStore
 from toolkit.doctor import GrpcWire, Op, Report, examine
 from toolkit.doctor.evidence import write_if_asked
 from toolkit.sidecar import ServerUnavailable, Sidecar
 from toolkit.stores import Call, Verdict, classify, find
 from toolkit.testing import emulators
 from toolkit.testing._server import Server
+from toolkit.testing.servers import EtcdServer
 
 pytestmark = [pytest.mark.stores, pytest.mark.sidecar, pytest.mark.timeout(300)]
 
@@ -70,6 +72,13 @@ def test_blob_storage(started: Callable[..., Any], probe: Callable[..., Report])
     assert_as_profiled(probe(started(emulators.Azurite).component("blob"), "Azurite 3.37.0"))
 
 
+def test_blob_storage_version_1(started: Callable[..., Any], probe: Callable[..., Report]) -> None:
+    """
+    The older version differs in the name under which it keeps a key, and in nothing else.
+    """
+    assert_as_profiled(probe(started(emulators.Azurite).component_v1("blob"), "Azurite 3.37.0"))
+
+
 def test_table_storage(started: Callable[..., Any], probe: Callable[..., Report]) -> None:
     """
     Azure Table Storage on Azurite: a deleted key comes back.
@@ -90,11 +99,11 @@ def test_cosmos_db(started: Callable[..., Any], probe: Callable[..., Report]) ->
 
 def test_dynamodb(started: Callable[..., Any], probe: Callable[..., Report]) -> None:
     """
-    DynamoDB on moto: deletes inside a transaction ignore their ETag, expired items refuse a create.
+    DynamoDB Local: deletes inside a transaction ignore their ETag, expired items refuse a create.
     """
     server = started(emulators.DynamoServer)
     server.make_table()
-    report = probe(server.component("dynamo"), "moto 5.2.5, one request at a time")
+    report = probe(server.component("dynamo"), "DynamoDB Local 3.3.1")
     assert_as_profiled(report)
     assert "ignored" == report.facts["transaction-stale-delete"]
 
@@ -136,6 +145,51 @@ def test_cockroachdb(started: Callable[..., Any], probe: Callable[..., Report]) 
     assert_as_profiled(first)
     assert_as_profiled(second)
     assert (False, True) == (first.facts["blind-write-moves-etag"], second.facts["blind-write-moves-etag"])
+
+
+def test_yugabytedb(started: Callable[..., Any], probe: Callable[..., Report]) -> None:
+    """
+    YugabyteDB's component on PostgreSQL: it is version 2 of PostgreSQL's own.
+    """
+    component = started(emulators.CockroachStandIn).component_yugabytedb("yugabyte")
+    assert_as_profiled(probe(component, "PostgreSQL in the place of YugabyteDB"))
+
+
+def test_etcd_version_1(started: Callable[..., Any], probe: Callable[..., Report]) -> None:
+    """
+    Version 1 of etcd's component is refused for the same reasons as version 2.
+    """
+    component = started(EtcdServer).component("etcd")
+    component["spec"]["version"] = "v1"
+    report = probe(component, versioned("etcd", EtcdServer))
+    assert_as_profiled(report)
+    assert not report.profile.accepted
+
+
+def test_jetstream(started: Callable[..., Any], probe: Callable[..., Report]) -> None:
+    """
+    JetStream knows no ETags, and reads a missing key with an error.
+    """
+    server = started(emulators.NatsServer)
+    server.make_bucket()
+    report = probe(server.component("jetstream"), versioned("NATS", emulators.NatsServer))
+    assert_as_profiled(report)
+    assert "lost updates" == report.facts["counter"]
+
+
+def test_a_missing_key_of_jetstream(started: Callable[..., Any], daprd: Callable[..., Sidecar]) -> None:
+    """
+    The error by which the component says that a key is missing is no outage.
+    """
+    server = started(emulators.NatsServer)
+    server.make_bucket()
+    sidecar = daprd(components=[server.component("jetstream")])
+    with StateStore("jetstream", address=sidecar.grpc_endpoint, last_write=True) as store:
+        assert store.get("k") is None
+        store.set("k", {"n": 1})
+        assert {"k": {"n": 1}} == store.get_many(["k", "missing"]) == dict(store.snapshot(["k", "missing"]))
+        store.delete("k")
+        assert not store.read("k").exists
 
 
 def test_memcached(started: Callable[..., Any], probe: Callable[..., Report]) -> None:

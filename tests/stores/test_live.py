@@ -4,15 +4,13 @@ The doctor on real stores through a real daprd: each is what its profile says, a
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
 import pytest
 
-from tests.stores.reports import assert_as_profiled
+from tests.stores.reports import assert_as_profiled, versioned
 from toolkit.doctor import GrpcWire, Report, examine
 from toolkit.doctor.evidence import write_if_asked
 from toolkit.sidecar import Sidecar, component
@@ -52,14 +50,8 @@ def described(live: LiveStores, name: str) -> str:
     """
     Name the server with its version, as an evidence file does.
     """
-    if name not in live.servers:
-        return SERVERS[name]
-    program = next(iter(live.servers[name].find().values()))
-    text = subprocess.run(
-        [program, "--version"], capture_output=True, text=True, check=True, timeout=20
-    ).stdout
-    version = re.search(r"\d+\.\d+(\.\d+)?", text)
-    return f"{SERVERS[name]} {version.group() if version else 'of unknown version'}"
+    server = live.servers.get(name)
+    return SERVERS[name] if server is None else versioned(SERVERS[name], type(server))
 
 
 @pytest.mark.parametrize(

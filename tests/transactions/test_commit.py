@@ -20,6 +20,7 @@ from toolkit.errors import (
     CorruptValueError,
     StateError,
     TransactionsUnsupportedError,
+    UnsafeStoreError,
     ValueTooLargeError,
 )
 from toolkit.log import log_to
@@ -151,6 +152,27 @@ def test_a_store_known_from_source_only() -> None:
     with StateStore("s", port=port, profile=profile, accept_unverified=True) as store:
         store.transact(move)
         assert store.get("a") == {"n": 3}
+
+
+def test_a_store_whose_keys_cannot_be_created_safely() -> None:
+    """Transactions over keys that are there are its own; what would create a key is refused before anything is sent."""
+    port = MemoryStore("sqlserver")
+    for key in ("a", "b"):
+        port.world.put(Write(key, b'{"n":1}'))
+    with StateStore("s", port=port) as store:
+        store.transact(move)
+        assert {"a": {"n": 2}, "b": {"n": 2}} == store.get_many(["a", "b"])
+        assert {"a", "b"} == set(port.world.rows)
+        sent = port.calls["put"], port.calls["multi"]
+        for call, what in (
+            (lambda: store.transact(move, op_id="x"), r"transact\(.*\) with op_id="),
+            (lambda: store.void("x"), r"void\('x'\)"),
+            (lambda: store.transact(lambda tx: tx.put("c", {})), "key 'c': .* nothing was sent"),
+        ):
+            with pytest.raises(UnsafeStoreError, match=what) as caught:
+                call()
+            assert caught.value.reasons
+        assert sent == (port.calls["put"], port.calls["multi"])
 
 
 def test_reads_that_are_not_linearizable() -> None:

@@ -264,11 +264,12 @@ def test_a_member_that_is_not_json_is_refused(store):
 
 def test_what_no_class_is_refused(store):
     """
-    A class that is none of the three kinds is a TypeError at once.
+    A class that is none of the three kinds is a TypeError at once, as is an instance of one.
     """
 
     class Plain:
         pass
 
-    with pytest.raises(TypeError, match=r"a dataclass, a msgspec\.Struct or a pydantic model"):
-        store.typed(Plain)
+    for what in (Plain, None, Street("Dorset")):
+        with pytest.raises(TypeError, match=r"a dataclass, a msgspec\.Struct or a pydantic model"):
+            store.typed(what)

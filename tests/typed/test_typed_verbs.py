@@ -43,6 +43,9 @@ def test_update_knows_the_markers(store, kind):
     assert before == store.read("u").etag
     with pytest.raises(TypeError, match="UNCHANGED"):
         users.update("u", lambda _: None)
+    for call in (users.set, users.create, lambda key, value: users.compare_and_set(key, value, before)):
+        with pytest.raises(TypeError, match=r"UNCHANGED.*DELETE"):
+            call("u", None)
     assert users.update("u", lambda _: DELETE) is None
     assert not users.read("u").exists
 

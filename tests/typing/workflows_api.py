@@ -19,10 +19,12 @@ from workflows import (
     Checkpoints,
     CheckpointVersionError,
     Effect,
+    KitWorkflow,
     Saga,
     SagaAbortedError,
     StartResult,
     StartTimeoutError,
+    WorkflowKit,
     continue_with,
     load_checkpoint,
     raise_event,
@@ -52,6 +54,28 @@ def job(ctx: DaprWorkflowContext, month: str) -> Generator[Any, Any, Any]:
     assert_type((yield from continue_with(ctx, checkpoint, every=100, input=month)), CheckpointInfo)
     yield from wait_event(ctx, "go", timeout=timedelta(seconds=1))
     workflow_logger(ctx).bind(month=month).info("done")
+
+
+def registered(kit: WorkflowKit) -> None:
+    """
+    With and without arguments, the result's type is kept.
+    """
+
+    @kit.effect
+    def one(tx: Any) -> int:
+        return 1
+
+    @kit.effect(name="two", record_errors=ValueError)
+    def two(tx: Any, order: str) -> str:
+        return order
+
+    @kit.workflow
+    def plain(ctx: DaprWorkflowContext) -> None: ...
+
+    assert_type(one, Effect[int])
+    assert_type(two, Effect[str])
+    assert_type(plain, KitWorkflow)
+    assert_type(kit.workflow(name="job")(job), KitWorkflow)
 
 
 def outside(client: DaprWorkflowClient, store: StateStore) -> None:

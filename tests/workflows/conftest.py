@@ -9,6 +9,7 @@ import gc
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
+# For what takes seconds on a machine at rest.
+PATIENCE = 120
 
 
 @pytest.fixture(autouse=True)
@@ -37,22 +40,32 @@ class Worker:
 
     def __init__(self, address: str, store: str, commits: int) -> None:
         env = {name: value for name, value in os.environ.items() if not name.startswith("DAPR_")}
+        # Not a pipe: one that nobody reads fills up.
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  open as long as the worker
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("worker.py")), address, store, str(commits)],
             env={**env, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._said,
             text=True,
         )
         assert self.process.stdout is not None
-        assert "ready\n" == self.process.stdout.readline()
+        assert "ready\n" == self.process.stdout.readline(), self._last_words()
+
+    def _last_words(self) -> str:
+        """
+        How a worker that is not ready ended, and the end of what it said.
+        """
+        code = self.process.wait(PATIENCE)
+        self._said.seek(0)
+        return f"the worker ended with {code} before it was ready:\n{self._said.read()[-8000:]}"
 
     def ended(self) -> int:
         """
         Wait until it has killed itself; its exit code.
         """
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE)
 
     def kill(self) -> None:
         """
@@ -60,6 +73,7 @@ class Worker:
         """
         self.process.kill()
         self.process.communicate()
+        self._said.close()
 
 
 @pytest.fixture

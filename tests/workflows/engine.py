@@ -22,6 +22,17 @@ class TaskFailedError(Exception):
         self.details = SimpleNamespace(error_type=type(error).__name__, message=str(error))
 
 
+class Event:
+    """
+    The task of an event, which has its result once the event is there.
+    """
+
+    data: Any = None
+
+    def get_result(self) -> Any:
+        return self.data
+
+
 class Context:
     """
     What a workflow gets first; its tasks are descriptions that ``Engine`` carries out.
@@ -56,7 +67,7 @@ class Context:
         return ("timer", fire_at)
 
     def wait_for_external_event(self, name: str, *, timeout: Any = None) -> Any:
-        return ("event", name)
+        return Event()
 
 
 class StoppedError(Exception):
@@ -95,6 +106,9 @@ class Engine:
                 failed = TaskFailedError(error)
 
     def perform(self, ctx: Context, task: Any) -> Any:
+        if isinstance(task, Event):
+            task.data = self.events.popleft()
+            return task.get_result()
         if task[0] == "activity":
             _, name, value = task
             # An effect's activity also closes its operations; a test means one or the other.
@@ -102,4 +116,4 @@ class Engine:
             self.called.append(label)
             self.before(label, value)
             return self.runtime.activities[name](self.activity(ctx.instance_id), value)
-        return self.events.popleft() if task[0] == "event" else None
+        return None

@@ -256,3 +256,15 @@ def test_a_dropped_checkpoint_cannot_be_saved(engine, store):
     assert (None, []) == (outside.get("rollup", "2026-10"), outside.list("rollup"))
     with pytest.raises(CheckpointFencedError, match="was dropped"):
         engine.run(ctx, save_checkpoint(ctx, cp.next({"page": 1})))
+
+
+def test_names_and_subjects_do_not_run_together(engine, store):
+    """
+    Wherever a dash, a slash or a colon stands, another name or subject is another checkpoint.
+    """
+    both = [("a-b", "c"), ("a", "b-c"), ("a:b", "c"), ("a", "b:c"), ("a/b", "c"), ("a", "b/c"), ("a", "b||c")]
+    for name, subject in both:
+        ctx = Context("w1")
+        cp = engine.run(ctx, load_checkpoint(ctx, name, subject, default=[name, subject]))
+        assert ([name, subject], 1) == (cp.data, cp.epoch)
+    assert ["b-c", "b/c", "b:c", "b||c"] == Checkpoints(store).list("a")

@@ -137,3 +137,20 @@ def test_a_late_duplicate_of_a_save_changes_nothing(sidecar, checkpoints):
     assert {"duplicate": 1} == dict(sidecar.faults.counts)
     record = checkpoints.get("pages", "d")
     assert ({"page": 20}, 2) == (record["data"], record["seq"])
+
+
+def test_a_workflow_of_the_sdk_alone():
+    """
+    Registered on the runtime, beside a kit without workflows, it loads and saves too.
+    """
+    with WorkflowSidecar() as sidecar:
+        kit = WorkflowKit(sidecar.runtime(), "memory", port=sidecar.state)
+
+        def plain(ctx, subject):
+            cp = yield from load_checkpoint(ctx, "plain", subject, default=1)
+            yield from save_checkpoint(ctx, cp.next(2))
+            return (yield from load_checkpoint(ctx, "plain", subject)).data
+
+        kit.runtime.register_workflow(plain)
+        with kit:
+            assert 2 == sidecar.run("plain", input="a")

@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from toolkit.cli.app import app
 from workflows.library import READY
 
 ROOT = Path(__file__).parents[2]
@@ -48,3 +50,12 @@ def test_a_documented_command_runs(command, daprd_binaries):
     assert 0 == ran.returncode, ran.stderr
     assert re.search(r"^ok +True$", ran.stdout, re.MULTILINE), ran.stdout
     assert "Traceback" not in ran.stderr
+
+
+def test_no_sidecar_within_the_time():
+    """
+    The limit is for all of it, the wait for the sidecar too.
+    """
+    port = "127.0.0.1:1"  # nobody listens there
+    ran = CliRunner().invoke(app, ["workflow", "run", "transfer", "--address", port, "--timeout", "1"])
+    assert (1, True) == (ran.exit_code, "no Dapr sidecar answered at 127.0.0.1:1 within 1 s" in ran.stderr)

@@ -7,13 +7,14 @@ from __future__ import annotations
 import json
 import random
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.workflows.worker import BEGIN
 from toolkit import RecordedError, StateStore, transactional
 from toolkit.testing import FaultProxy, MemoryStore
+from workflows import raise_event
 from workflows.library import CREDIT_LIMIT, InputFileError
 from workflows.library.credit_limit import LimitError, Withdrawal, withdraw
 from workflows.library.runner import output_of
@@ -177,13 +178,13 @@ def test_the_limit_holds_under_faults(daprd, worker, client_at):
         line = f"127.0.0.1:{proxy.port}"
         dying = worker(line, "statestore", commits=8)
         _staying = worker(line, "statestore")
-        begin = time.time() + 15
 
         def start(job):
-            inp = {"at": begin, "workflow": job.workflow, "input": job.input}
+            inp = {"workflow": job.workflow, "input": job.input}
             return start_once(client, "gated-here", key=job.instance_id, input=inp, store=store).started
 
         assert [True] * 40 == list(threads.map(start, plan.jobs))
+        list(threads.map(lambda job: raise_event(client, job.instance_id, BEGIN), plan.jobs))
         assert -signal.SIGKILL == dying.ended()
         report = plan.check(store, [output_of(client, job.instance_id, 120) for job in plan.jobs])
         assert sum(proxy.faults.values()) > 0

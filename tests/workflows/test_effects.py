@@ -11,7 +11,7 @@ import pytest
 
 from toolkit import RecordedError
 from workflows import EffectVoidedError, Escalation, call_effect, wait_event, workflow_logger
-from workflows._payload import event_envelope
+from workflows._payload import event_payload
 
 
 class TaskFailedError(Exception):
@@ -108,7 +108,7 @@ def test_falsy_events_survive(data):
     """
     What was sent is what arrives.
     """
-    assert data == run(wait_event(Context(), "e"), [event_envelope(data)])[1]
+    assert data == run(wait_event(Context(), "e"), [event_payload(data)])[1]
 
 
 def test_logger_is_quiet_in_replay_and_counts_on():

@@ -11,8 +11,9 @@ import types
 import grpc
 import pytest
 
+from toolkit import AsyncStateStore, SidecarUnavailableError
 from toolkit.testing import WorkflowSidecar
-from workflows import _hosting
+from workflows import WorkflowKit, _hosting
 from workflows._hosting import Hosting
 
 
@@ -159,3 +160,51 @@ def test_a_knock_is_heard_by_a_real_sidecar(workflow_sidecar):
         watched.stop()
         runtime.shutdown()
         watched.close()
+
+
+def test_readiness_without_a_watch():
+    """
+    A runtime that was started by itself is asked about when somebody wants to know.
+    """
+    locked, served = hosting(Worker(locked=1)), hosting(Worker(locked=0))
+    assert (False, True) == (locked.serves(), served.serves())
+    with WorkflowSidecar() as sidecar:
+        kit = WorkflowKit(sidecar.runtime(), "memory", port=sidecar.state)
+        assert not kit.ready
+        kit.runtime.start()
+        assert kit.ready
+        kit.stop()
+        assert not kit.ready
+
+
+def test_a_worker_starts_once():
+    """
+    A kit takes a runtime that runs already; once stopped it says that the SDK cannot start it again.
+    """
+    with WorkflowSidecar() as sidecar:
+        kit = WorkflowKit(sidecar.runtime(), "memory", port=sidecar.state)
+        kit.runtime.start()
+        with kit:
+            assert kit.ready
+        with pytest.raises(RuntimeError, match="make a new runtime and a new kit"):
+            kit.start()
+
+
+def test_a_kit_without_its_store_may_start_later(runtime):
+    """
+    The worker was not touched, so the next try finds what this one found.
+    """
+    kit = WorkflowKit(runtime, "statestore", address="127.0.0.1:1")  # nobody listens there
+    for _ in range(2):
+        with pytest.raises(SidecarUnavailableError, match=r"within 0\.1 s"):
+            kit.start(0.1)
+    assert [] == runtime.calls
+
+
+@pytest.mark.parametrize("store", [None, 5, AsyncStateStore("statestore")])
+def test_a_store_that_is_none(runtime, store):
+    """
+    Refused when the kit is made, with what it takes.
+    """
+    with pytest.raises(TypeError, match="a StateStore or a Dapr, not"):
+        WorkflowKit(runtime, store)

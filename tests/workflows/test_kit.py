@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
@@ -174,3 +175,41 @@ def test_names_resolve_and_foreign_package_is_found(tmp_path):
     assert there == foreign_on_path(own, [str(tmp_path)])
     (there / "__init__.py").write_text('"""\nThe workflows of dapr-occ.\n"""\n')
     assert foreign_on_path(own, [str(tmp_path)]) is None
+
+
+def test_forms_of_a_registration(kit, runtime, activity):
+    """
+    Without arguments a decorator takes the name of the function; one class of errors needs no tuple.
+    """
+
+    @kit.effect
+    def take(tx, seat):
+        raise KeyError(seat)
+
+    @kit.workflow
+    def order(ctx):
+        return ctx.instance_id
+
+    @kit.effect(record_errors=KeyError)
+    def refuse(tx, seat):
+        raise KeyError(seat)
+
+    assert ("take", "order", "refuse") == (take.name, order.name, refuse.name)
+    assert {"order"} == {name for name in runtime.workflows if not name.startswith("occ-")}
+    for name, kind in {"take": KeyError, "refuse": RecordedError}.items():
+        with pytest.raises(kind, match="12a"):
+            runtime.activities[name](activity(), envelope(name, 1, "12a"))
+
+
+def test_objects_travel_as_json(kit, runtime, activity):
+    """
+    An input that the SDK made of a dataclass is one again, and a result that is one is recorded as JSON types.
+    """
+
+    @kit.effect
+    def double(tx, order: Order) -> Order:
+        assert isinstance(order, Order)
+        return Order(order.key, order.amount * 2)
+
+    sent = SimpleNamespace(key="a", amount=4)
+    assert [{"key": "a", "amount": 8}] * 2 == [runtime.activities["double"](activity(), sent) for _ in "12"]

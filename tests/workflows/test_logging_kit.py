@@ -4,6 +4,10 @@ Lines of a workflow through the SDK's own runtime: none while it is replayed, an
 
 from __future__ import annotations
 
+import json
+import logging
+from datetime import timedelta
+
 from toolkit.testing import WorkflowSidecar
 from workflows import WorkflowKit, call_effect, continue_with, load_checkpoint, workflow_logger
 
@@ -73,3 +77,26 @@ def test_a_turn_run_again_repeats_its_ids():
         found = run_logged(lossy)
     assert len(found) > len(expected)
     assert 8 == len(set(found))
+
+
+def test_a_logger_of_the_standard_library(caplog):
+    """
+    It takes no fields of its own; its lines are JSON, and no more than its level lets through.
+    """
+    given = logging.getLogger("shop")
+    with WorkflowSidecar() as sidecar:
+        kit = WorkflowKit(sidecar.runtime(), "memory", port=sidecar.state)
+
+        @kit.workflow(name="plain-logged")
+        def plain_logged(ctx):
+            log = workflow_logger(ctx, given).bind(order=17)
+            log.debug("unasked")
+            yield ctx.create_timer(timedelta(days=1))
+            log.info("slept", days=1)
+
+        with kit, caplog.at_level("INFO", logger="shop"):
+            sidecar.run("plain-logged", instance_id="w1")
+    (line,) = (json.loads(record.getMessage()) for record in caplog.records if record.name == "shop")
+    assert {"event": "slept", "workflow_id": "w1", "order": 17, "days": 1} == {
+        name: value for name, value in line.items() if name != "event_id"
+    }

@@ -7,12 +7,12 @@ from __future__ import annotations
 import json
 import random
 import signal
-import time
 from datetime import timedelta
 
 import pytest
 
 from tests.workflows.engine import Context, Engine, StoppedError
+from tests.workflows.worker import BEGIN
 from toolkit import StateStore
 from toolkit.testing import MemoryStore, WorkflowSidecar
 from workflows import (
@@ -21,6 +21,7 @@ from workflows import (
     CheckpointVersionError,
     WorkflowKit,
     load_checkpoint,
+    raise_event,
     save_checkpoint,
     start_once,
 )
@@ -222,9 +223,9 @@ def test_five_workers_die_and_the_sums_are_exact(daprd, worker, client_at):
         staying = worker(address, "statestore")
         dying = [worker(address, "statestore", commits=commits) for commits in (1, 2, 3, 4, 5)]
         # It begins when it has been started: Dapr leaves a start unanswered whose worker dies meanwhile.
-        begin = time.time() + 5
-        gated = {"at": begin, "workflow": "monthly_rollup", "input": subject}
+        gated = {"workflow": "monthly_rollup", "input": subject}
         assert start_once(client, "gated", key="rollup-1", input=gated, store=store).started
+        raise_event(client, "rollup-1", BEGIN)
         assert [-signal.SIGKILL] * 5 == [each.ended() for each in dying]
         report = plan.check(store, [output_of(client, "rollup-1", 90)])
         staying.kill()

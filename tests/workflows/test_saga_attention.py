@@ -11,7 +11,7 @@ from tests.workflows.sagas import ORDER, RefusedError, done, engine_on, fates, s
 from toolkit import StateStore
 from toolkit.testing import MemoryStore
 from workflows import EffectVoidedError, WorkflowKit, saga_record
-from workflows._payload import event_envelope
+from workflows._payload import event_payload
 from workflows.effects import NonRetryableError
 
 
@@ -32,7 +32,7 @@ def test_behind_the_pivot_there_is_no_way_back(engine, store):
     A later step that fails for good waits for an operator; retried after the repair it goes through.
     """
     engine.bad.add("thank")
-    engine.events.extend([event_envelope("what?"), event_envelope("retry")])
+    engine.events.extend([event_payload("what?"), event_payload("retry")])
 
     def mend(name, _value):
         if engine.called.count("thank") == 2:
@@ -52,7 +52,7 @@ def test_an_operator_can_skip(engine, store):
     An undo that cannot work is left out by name, and the rest is undone.
     """
     engine.bad.add("refund")
-    engine.events.append(event_envelope("skip"))
+    engine.events.append(event_payload("skip"))
     ctx = Context("w1")
     report = engine.run(ctx, saga_of([*ORDER, ("refuse", None, False)])(ctx))
     assert ["undone", "skipped"] == fates(report)[:2]
@@ -74,9 +74,7 @@ def test_a_late_undo_does_not_land_beside_an_operator(engine, store):
             raise NonRetryableError("the answer is lost")
 
     engine.before = lose
-    engine.events.extend(
-        event_envelope(word) for word in ({"action": "done", "step": "take"}, "done", "skip")
-    )
+    engine.events.extend(event_payload(word) for word in ({"action": "done", "step": "take"}, "done", "skip"))
     ctx = Context("w1")
     report = engine.run(ctx, saga_of([*ORDER, ("refuse", None, False)])(ctx))
     assert ["undone", "settled", "refused"] == fates(report)
@@ -123,7 +121,7 @@ def test_a_recorded_error_can_be_tried_again(engine, runtime, store):
         [("ship", None, True), ("moody", None, False)],
     ):
         moody["left"] = 2
-        engine.events.extend([event_envelope("retry")] * 2)
+        engine.events.extend([event_payload("retry")] * 2)
         ctx = Context(f"w{len(steps)}{steps[0][0]}")
         report = engine.run(ctx, saga_of(steps)(ctx))
         assert 2 == len(report["attention"])

@@ -202,7 +202,7 @@ def test_events_keep_their_payload(side, data):
     side.send(data)
     ((_, _, sent),) = side.engine.events
     assert data == event_data(sent)
-    assert sent
+    assert sent or data is None  # the SDK drops what is falsy
 
 
 def test_a_cancelled_start_gives_its_claim_back(port):

@@ -1,7 +1,8 @@
 """
 A worker of the library's workflows in a process of its own.
 
-Given a number it kills itself right after so many commits, before the engine hears of the last one's result.
+Given a number it kills itself right after so many commits, before the engine hears of the last one's result; not before it
+has said that it is ready, though: work comes as soon as it has its stream, which may be some time earlier.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import itertools
 import os
 import signal
 import sys
-from datetime import UTC, datetime
+import threading
 
 from dapr.ext.workflow import WorkflowRuntime
 
@@ -21,25 +22,20 @@ from workflows._payload import reader_of
 from workflows.library import READY
 from workflows.library.runner import host_and_port
 
-
-def start_of(inp):
-    """
-    The time by which all have been started, and a worker may die.
-    """
-    return datetime.fromtimestamp(inp["at"], UTC).replace(tzinfo=None)
+BEGIN = "begin"
 
 
 def gated(ctx, inp):
     """
-    Any workflow, begun at a given time, as a child: it may continue as new.
+    Any workflow, begun at a word, as a child: it may continue as new.
     """
-    yield ctx.create_timer(start_of(inp))
+    yield ctx.wait_for_external_event(BEGIN)
     return (yield ctx.call_child_workflow(inp["workflow"], input=inp["input"]))
 
 
 class Gate(WorkflowKit):
     """
-    A kit with two workflows more that begin any other at a given time.
+    A kit with two workflows more that begin any other once all have been started, and a worker may die.
 
     ``gated-here`` does so in its own instance: Dapr at times fails the start of a child whose worker dies meanwhile.
     """
@@ -61,7 +57,7 @@ class Gate(WorkflowKit):
         return keep
 
     def gated_here(self, ctx, inp):
-        yield ctx.create_timer(start_of(inp))
+        yield ctx.wait_for_external_event(BEGIN)
         fn = self.kept[inp["workflow"]]
         return (yield from fn(ctx, *reader_of(fn)(inp["input"])))
 
@@ -69,18 +65,22 @@ class Gate(WorkflowKit):
 def main() -> None:
     address, store, commits = sys.argv[1], sys.argv[2], int(sys.argv[3])
     kit = Gate(WorkflowRuntime(**host_and_port(address)), store, address=address)
-    for ready in READY.values():
-        ready.register(kit)
+    for each in READY.values():
+        each.register(kit)
     left = itertools.count(commits - 1, -1)
+    ready = threading.Event()
 
     def die_in_time(event: Event) -> None:
-        if event.name == "occ.committed" and next(left) == 0:
+        if event.name == "occ.committed" and next(left) <= 0:
+            ready.wait()  # with those behind it: some work is left for the next one
             os.kill(os.getpid(), signal.SIGKILL)
 
-    add_hook(die_in_time)
+    if commits:
+        add_hook(die_in_time)
     with kit:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
+        ready.set()
         sys.stdin.read()
 
 

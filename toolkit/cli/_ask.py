@@ -130,7 +130,7 @@ def ask_of(given: dict[str, Any], files: Sequence[str]) -> Ask:
     if form not in FORMATS:
         raise InputError(f"--format {form!r} is none of {', '.join(FORMATS)}")
     color = False if given["no_color"] or os.environ.get("NO_COLOR") else None
-    errors = Console(stderr=True, no_color=color is False)
+    errors = Console(stderr=True, emoji=False, no_color=color is False)
     return Ask(tuple(files), _query(given), given["limit"], Printer(form, no_color=color is False), errors)
 
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import time
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from toolkit.cli._agree import agreed
 from toolkit.cli._options import FAILED, USAGE, Address, AsJson, Store
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ DROP_EPILOG: Final = (
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the job.")]
 Subject = Annotated[str, typer.Argument(metavar="SUBJECT", help="What the checkpoint is about.")]
 
-app = typer.Typer(help="Look at the checkpoints of long workflows, and drop them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at the checkpoints of long workflows, and drop them.", epilog=LIST_EPILOG, no_args_is_help=True
+)
 
 
 @contextlib.contextmanager
@@ -118,26 +120,13 @@ def drop(
         if record is None:
             raise _missing(name, subject)
         question = f"Drop checkpoint {name!r} of {subject!r}, number {record['seq']}? Its job begins anew."
-        if not yes and not _agreed(question):
+        if not yes and not agreed(question):
             raise typer.Exit(USAGE)
         checkpoints.drop(name, subject)
     if as_json:
         typer.echo(json.dumps({"name": name, "subject": subject, "dropped": True, "seq": record["seq"]}))
     else:
         typer.echo(f"{name} {subject}: dropped")
-
-
-def _agreed(question: str) -> bool:
-    """
-    The answer; without one, as in a script, the command is taken at its word.
-    """
-    try:
-        return typer.confirm(question, err=True)
-    except typer.Abort:
-        if sys.stdin.isatty():
-            raise  # Ctrl-C or Ctrl-D
-        typer.echo(err=True)
-        return True
 
 
 def _missing(name: str, subject: str) -> typer.Exit:

@@ -13,9 +13,7 @@ import typer
 from toolkit.cli._ask import Ask
 from toolkit.cli._show import clean, clock, count, footer_lines, seconds, share, spark
 from toolkit.review.live import LiveView
-from toolkit.review.query import Query
 from toolkit.review.reading import InputError, expand
-from toolkit.review.records import DECODER
 
 _REFRESH = 0.25
 
@@ -50,8 +48,7 @@ def run(
     """
     from rich.live import Live
 
-    decode = DECODER.decode if ask.query == Query() else ask.query.decoder()
-    view = LiveView(_files(ask.files), window=window, from_start=from_start, decode=decode)
+    view = LiveView(_files(ask.files), window=window, from_start=from_start, query=ask.query)
     console = ask.out.console
     ends = None if duration is None else time.monotonic() + duration
     screen = console.is_terminal and ask.out.people and not plain
@@ -123,14 +120,16 @@ def _screen(now: dict[str, Any]) -> Any:
     losses = Table(title="Last losses", title_justify="left", box=None, pad_edge=False, show_header=False)
     for row in now["recent"]:
         told = f"{clean(row['loser'])} lost to {clean(row['winner'])}"
-        losses.add_row(clock(row["at"]), Text(clean(row["key"])), Text(told), f"attempt {row['attempt']}")
+        losses.add_row(
+            Text(clock(row["at"])), Text(clean(row["key"])), Text(told), f"attempt {row['attempt']}"
+        )
     failed = Table(title="Last give-ups", title_justify="left", box=None, pad_edge=False, show_header=False)
     for row in now["failures"]:
         failed.add_row(
-            clock(row["at"]),
+            Text(clock(row["at"])),
             Text(clean(row["key"])),
             Text(clean(row["op"])),
-            f"{row['reason']} after {row['attempts']}",
+            Text(f"{clean(row['reason'])} after {row['attempts']}"),
         )
     foot = [Text(line, style="yellow" if warn else "dim") for line, warn in footer_lines(now["read"])]
     return Group(head, trends, Text(""), keys, Text(""), losses, Text(""), failed, *foot)

@@ -23,6 +23,16 @@ _NOTHING: Final = (
 )
 
 
+def _nothing(answer: dict[str, Any], otherwise: str = "") -> str:
+    """
+    Why there is nothing to show.
+    """
+    read = answer["read"]
+    if not read["events"]:
+        return _NOTHING
+    return otherwise if read["kept"] and otherwise else "no event in these files is like that"
+
+
 def _review(ask: Ask, *, by: str = "writer", files: Sequence[str] | None = None) -> Review:
     names = list(ask.files if files is None else files)
     with ask.progress(names) as progress:
@@ -32,7 +42,7 @@ def _review(ask: Ask, *, by: str = "writer", files: Sequence[str] | None = None)
 def summary(ask: Ask) -> None:
     found = _review(ask)
     answer = answers.summary(found)
-    hot = answers.top(found, limit=5)["keys"]
+    hot = answers.top(found, limit=ask.limit)["keys"]
     advice = advising.advise(found)
     answer["top"] = hot
     answer["advice"] = [
@@ -47,7 +57,7 @@ def summary(ask: Ask) -> None:
         )
         return
     if not answer["events"]:
-        ask.out.say(_NOTHING)
+        ask.out.say(_nothing(answer))
     else:
         ask.out.table(facts, [text("", "figure"), Column("", "value")])
     if hot:
@@ -61,9 +71,8 @@ def summary(ask: Ask) -> None:
         ask.out.say(f"{clean(one.why)} {clean(one.do)}")
     if hot:
         more = f"occ log advise ({len(advice)} in all), " if len(advice) > 1 else ""
-        ask.out.say(
-            f"Read on: {more}occ log key {clean(hot[0]['key'])}, pairs, report: each with the same files\n"
-        )
+        more += f"occ log key {clean(hot[0]['key'])}, " if hot[0]["key"] else ""
+        ask.out.say(f"Read on: {more}occ log pairs, occ log report: each with the same files\n")
     ask.out.footer(answer["read"])
 
 
@@ -105,7 +114,7 @@ def top(ask: Ask, by: str, group: str) -> None:
     answer = counter.answer(by=by, limit=ask.limit)
     title = {"key": "key", "tpl": "template", "op": "operation"}.get(group, group)
     columns = [text(title, "key"), *_KEYS[1:-1], Column("trend", "trend", spark, right=False)]
-    ask.out.answer(answer, "keys", columns, empty="no conflicts" if answer["read"]["events"] else _NOTHING)
+    ask.out.answer(answer, "keys", columns, empty=_nothing(answer, "no conflicts"))
     if answer["rest"]["keys"]:
         ask.out.say(
             f"and {answer['rest']['keys']:,} more keys with {answer['rest']['lost']:,} losses, counted together; "
@@ -130,17 +139,18 @@ def rate(ask: Ask, every: float) -> None:
     ]  # fmt: skip
     if ask.out.people:
         columns.append(Column("", "conflicts", bar, right=False))
-    ask.out.answer(answer, "rates", columns, empty=_NOTHING)
+    ask.out.answer(answer, "rates", columns, empty=_nothing(answer))
     ask.out.footer(answer["read"])
 
 
 def attempts(ask: Ask) -> None:
     answer = series.attempts(_review(ask))
+    answer["attempts"] = answer["attempts"][: ask.limit]
     columns = [
         Column("attempt", "attempt", count), Column("committed", "committed", count), Column("lost", "lost", count),
         Column("success", "success", share), Column("done by then", "cumulative", share), Column("gave up", "gave_up", count),
     ]  # fmt: skip
-    ask.out.answer(answer, "attempts", columns, empty=_NOTHING)
+    ask.out.answer(answer, "attempts", columns, empty=_nothing(answer, "no attempts"))
     if ask.out.people and answer["limits"]:
         columns = [Column("with at most", "max_attempts", count), Column("would give up", "gave_up", count)]
         ask.out.table(answer["limits"], columns)
@@ -153,7 +163,7 @@ def pairs(ask: Ask, by: str) -> None:
         text("loser", "loser"), text("lost to", "winner"), Column("times", "count", count),
         Column("lost time", "lost_s", seconds),
     ]  # fmt: skip
-    ask.out.answer(answer, "pairs", columns, empty="no conflicts" if answer["read"]["events"] else _NOTHING)
+    ask.out.answer(answer, "pairs", columns, empty=_nothing(answer, "no conflicts"))
     ask.out.footer(answer["read"])
 
 
@@ -167,7 +177,7 @@ def heat(ask: Ask, rows: int, sort: str) -> None:
             answer,
             "rows",
             [*columns, Column("cells", "cells", lambda cells: " ".join(map(str, cells)))],
-            empty=_NOTHING,
+            empty=_nothing(answer, "no conflicts"),
         )
     ask.out.footer(answer["read"])
 
@@ -197,9 +207,7 @@ def gave_up(ask: Ask) -> None:
         text("writer", "writer"), Column("attempts", "attempts", count), Column("took", "total_s", seconds),
         text("reason", "reason"), text("last lost to", "last_winner"), text("story", "call_id"),
     ]  # fmt: skip
-    ask.out.answer(
-        answer, "gave_up", columns, empty="nobody gave up" if answer["read"]["events"] else _NOTHING
-    )
+    ask.out.answer(answer, "gave_up", columns, empty=_nothing(answer, "nobody gave up"))
     ask.out.footer(answer["read"])
 
 
@@ -208,7 +216,13 @@ def story(ask: Ask, wanted: str, files: Sequence[str]) -> int:
     from toolkit.review.story import stories
 
     with spooled(files) as names:
-        answer = stories(names, wanted, limit=ask.limit)
+        answer = stories(names, wanted, limit=ask.limit, query=ask.query)
+        secret = os.environ.get("OCC_LOG_SECRET", "")
+        if not answer["stories"] and secret:
+            from toolkit.log import op_hasher
+
+            answer = stories(names, op_hasher(secret.encode())(wanted), limit=ask.limit, query=ask.query)
+            answer["asked"] = wanted
     if not ask.out.people:
         ask.out.answer(
             answer, "stories", [text("call_id", "call_id"), text("result", "result"), text("key", "key")]
@@ -268,12 +282,12 @@ def key(ask: Ask, name: str, files: Sequence[str]) -> int:
     from toolkit.review.spool import spooled
 
     with spooled(files) as names:
-        answer = key_view(names, name, limit=ask.limit)
+        answer = key_view(names, name, limit=ask.limit, query=ask.query)
         secret = os.environ.get("OCC_LOG_SECRET", "")
         if not answer["lines"] and secret:
             from toolkit.log import key_hasher
 
-            answer = key_view(names, key_hasher(secret.encode())(name), limit=ask.limit)
+            answer = key_view(names, key_hasher(secret.encode())(name), limit=ask.limit, query=ask.query)
             answer["asked"] = name
     columns = [
         Column("at", "at", clock if ask.out.people else clean, right=False), text("event", "event"), text("op", "op"),
@@ -287,8 +301,8 @@ def key(ask: Ask, name: str, files: Sequence[str]) -> int:
             else ""
         )
         ask.out.say(
-            f"{clean(name)}: won {answer['won']:,}, lost {answer['lost']:,} ({share(answer['loss_ratio'])}), gave up "
-            f"{answer['gave_up']:,}, lost time {seconds(answer['lost_s'])}{rate}",
+            f"{clean(name)}: won {count(answer['won'])}, lost {count(answer['lost'])} ({share(answer['loss_ratio'])}), gave up "
+            f"{count(answer['gave_up'])}, lost time {seconds(answer['lost_s'])}{rate}",
             "bold",
         )
     ask.out.answer(answer, "lines", columns, empty=f"no line is about the key {clean(name)}")
@@ -329,7 +343,7 @@ def check(ask: Ask, chosen: dict[str, str]) -> bool:
     from toolkit.review.checks import check as hold
     from toolkit.review.checks import limit
 
-    limits = {rule: limit(value) for rule, value in chosen.items()}
+    limits = {rule: limit(value, rule) for rule, value in chosen.items()}
     with ask.progress() as progress:
         counter = pour(ask.files, RateCounter(), ask.query, progress)
     answer = hold(counter, limits)
@@ -346,6 +360,7 @@ def check(ask: Ask, chosen: dict[str, str]) -> bool:
 
 def advise(ask: Ask) -> None:
     answer = advising.answer(_review(ask))
+    answer["advice"] = answer["advice"][: ask.limit]
     if not ask.out.people:
         columns = [text(name, name) for name in ("rule", "confidence", "title", "why", "do")]
         ask.out.answer(answer, "advice", [*columns, Column("keys", "keys", str)])

@@ -136,7 +136,7 @@ def show(found: Facts) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     table = _table()
     _add(table, "key", f"{found['key']}   in {found['store']} ({found['type']})")
     _add(table, "state", f"{found['state']}: {_MEANING[found['state']]}")

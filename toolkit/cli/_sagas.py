@@ -27,7 +27,11 @@ RESOLVE_EPILOG: Final = (
 
 Workflow = Annotated[str, typer.Argument(metavar="ID", help="The workflow instance.")]
 
-app = typer.Typer(help="Look at sagas, and undo those whose workflow was terminated.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at sagas, and undo those whose workflow was terminated.",
+    epilog=SHOW_EPILOG,
+    no_args_is_help=True,
+)
 
 
 @app.command("show", epilog=SHOW_EPILOG)

@@ -93,7 +93,8 @@ class Printer:
 
         # In a pipe or a file nothing wraps at 80 columns unless COLUMNS asks for it.
         width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 150
-        return Console(no_color=self._no_color, highlight=False, width=width)
+        # A key such as "user:cat:7" is no picture.
+        return Console(no_color=self._no_color, highlight=False, emoji=False, width=width)
 
     @property
     def people(self) -> bool:

@@ -17,14 +17,14 @@ from typing import Any, Final, cast
 from toolkit._checks import check_key
 from toolkit.core.compose import Content, body, garbage_ttl, successor
 from toolkit.core.intents import intent_of
-from toolkit.core.model import ABSENT, Reply, Row, Write
+from toolkit.core.model import ABSENT, MISSING_ROW, Reply, Row, Write
 from toolkit.core.records import OP_PREFIX, TX_PREFIX, load
 from toolkit.core.seen import Seen, see
 from toolkit.core.site import shown
 from toolkit.core.stamp import FORMAT, WriteId
 from toolkit.core.value import RESERVED, decode, encode
 from toolkit.errors import CorruptValueError, StoreUnavailableError
-from toolkit.stores import Call, Profile, Verdict, cas_write, classify, find
+from toolkit.stores import Call, Profile, Verdict, cas_write, classify, find, says_missing
 
 _CONNECT: Final = 3.0
 _CALL: Final = 5.0
@@ -52,6 +52,8 @@ class Shelf:
         """
         check_key(key)
         answer: Row | Reply = self.port.get(key, strong=True, timeout=_CALL)
+        if isinstance(answer, Reply) and says_missing(self.profile, answer.code, answer.text):
+            return MISSING_ROW
         if isinstance(answer, Reply):
             raise StoreUnavailableError(f"key {key!r}: store {self.store!r} did not answer ({shown(answer)})")
         return answer

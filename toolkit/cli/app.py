@@ -9,6 +9,7 @@ import typer
 app = typer.Typer(
     name="occ",
     help="Optimistic concurrency on Dapr state: run a sidecar, watch conflicts, read their log.",
+    epilog="Example: occ demo. `occ COMMAND --help` has an example of each command.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,

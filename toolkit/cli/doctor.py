@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
+from toolkit.cli._agree import agreed
 from toolkit.cli._options import FAILED, FINE, USAGE
 
 if TYPE_CHECKING:
@@ -33,7 +34,12 @@ def doctor(
     ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing scratch keys.")] = False,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes", "-y", help="Do not ask before writing scratch keys; nor where nobody can answer."
+        ),
+    ] = False,
     save: Annotated[
         Path | None,
         typer.Option("--save", metavar="FILE", help="Write a profile for a store of an unknown type."),
@@ -48,7 +54,12 @@ def doctor(
             "--type", help="The component's type, where the sidecar's metadata API is switched off."
         ),
     ] = None,
-    version: Annotated[str, typer.Option("--version", help="The component's version, with --type.")] = "v1",
+    version: Annotated[
+        str,
+        typer.Option(
+            "--version", help="The component's version, with --type; the type's default without it."
+        ),
+    ] = "",
 ) -> None:
     """
     Probe a live store through its sidecar, on scratch keys that are removed again.
@@ -63,7 +74,7 @@ def doctor(
     from toolkit.dapr.channel import sync_channel
     from toolkit.doctor import GrpcWire
 
-    errors = Console(stderr=True)
+    errors = Console(stderr=True, emoji=False)
     if save is not None and store is None:
         _stop(errors, "--save writes the profile of one store: name it with --store NAME")
     try:
@@ -89,7 +100,7 @@ def doctor(
                 "under 'occ run -- occ doctor', or give --address; if its metadata API is switched off, give --store "
                 "and --type too.",
             )
-    console = Console()
+    console = Console(emoji=False)
     if as_json:
         typer.echo(json.dumps({"stores": [report.to_json() for report in reports]}, indent=2))
     else:
@@ -112,9 +123,11 @@ def _choose(
     Find the stores to examine and what the sidecar says of each.
     """
     from toolkit.doctor import About
+    from toolkit.stores import find
 
     if store is not None and type_ is not None:
-        return [(store, About("unknown", type_, version, (), (store,), ()))]
+        profile = find(f"state.{type_.removeprefix('state.')}", version)
+        return [(store, About("unknown", profile.type, profile.version, None, (store,), ()))]
     first = wire(store or "").about()
     if not first.loaded:
         _stop(
@@ -147,9 +160,7 @@ def _ask(errors: Console, chosen: list[tuple[str, About]], *, yes: bool) -> None
     Ask before anything is written.
     """
     names = ", ".join(f"{name} ({about.type} {about.version})" for name, about in chosen)
-    if not yes and not typer.confirm(
-        f"This writes and removes scratch keys named _occ-doctor-* in {names}. Go on?", err=True
-    ):
+    if not yes and not agreed(f"This writes and removes scratch keys named _occ-doctor-* in {names}. Go on?"):
         _stop(errors, "nothing was written")
 
 

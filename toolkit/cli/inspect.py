@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from toolkit.cli._agree import agreed
 from toolkit.cli._options import FAILED, FINE, USAGE, Address, AsJson, Store
 from toolkit.errors import InvalidKeyError, SidecarUnavailableError, StateError, UnknownStoreError
 
@@ -43,7 +44,9 @@ _Keys = Annotated[
 _Key = Annotated[
     str, typer.Argument(metavar="KEY", help="The key, as the application calls it: without its app id.")
 ]
-_Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+_Yes = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask; nor does it ask where nobody can answer.")
+]
 _NO_TROUBLE: Final = "the log names no key in trouble"
 # The longest life a tombstone can need: the default op_ttl of a store.
 _WEEK: Final = 604800.0
@@ -202,7 +205,7 @@ def _carry_out(command: str, shelf: Shelf, keys: list[str], planner: Planner, qu
     if question is not None and open_:
         for key in wanted:
             typer.echo(f"{clean(key)} {clean(plans[key].says)}", err=True)
-        if not typer.confirm(question, err=True):
+        if not agreed(question):
             _say(command, "nothing was changed")
             return USAGE
     refused = False

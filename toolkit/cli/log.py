@@ -18,7 +18,7 @@ app = typer.Typer(
     name="log",
     no_args_is_help=True,
     help="Review conflict logs: OCC_LOG=occ-{pid}.jsonl writes them, `occ log summary occ-*.jsonl` is the place to begin.",
-    epilog="Exit code 0: fine; 1: a rule of check failed, or nothing was found; 2: a mistake in the command.",
+    epilog="Example: occ log summary occ-*.jsonl. Exit code 0: fine; 1: a rule of check failed, or nothing was found; 2: a mistake in the command.",
 )
 
 _BY: Final = ("lost", "losses", "gave_up", "rate")
@@ -42,7 +42,7 @@ def _every(text: str) -> float:
 
 
 @app.command(epilog="Example: occ log summary occ-*.jsonl --since -15m")
-@asking()
+@asking(limit=5)
 def summary(ask: Ask) -> None:
     """
     The log in numbers: how much, what it cost, the hottest key with its rivals, the first advice.
@@ -75,7 +75,7 @@ def rate(
 
 
 @app.command(epilog="Example: occ log attempts occ-*.jsonl --op checkout")
-@asking()
+@asking(limit=64)
 def attempts(ask: Ask) -> None:
     """
     How attempts fare by their number, and the give-ups to expect at other limits.
@@ -180,12 +180,12 @@ def live(
 
 
 @app.command(epilog="Example: occ log report occ-*.jsonl --output conflicts.html --title 'Load test 7'")
-@asking("limit", "as_json", "format_")
+@asking("limit", "format_")
 def report(
     ask: Ask,
     output: Annotated[str, typer.Option("--output", "-o", help="The file to write.")] = "conflicts.html",
     title: Annotated[str, typer.Option("--title", help="Its heading.")] = "Conflict review",
-    max_rows: Annotated[int, typer.Option("--max-rows", min=1, help="Keys in its tables.")] = 60,
+    max_rows: Annotated[int, typer.Option("--max-rows", "--limit", min=1, help="Keys in its tables.")] = 60,
 ) -> None:
     """
     Everything in one HTML file, which needs no network.
@@ -194,7 +194,11 @@ def report(
 
     with ask.progress() as progress:
         path = write(ask.files, output, title=title, query=ask.query, max_rows=max_rows, progress=progress)
-    typer.echo(f"wrote {path} ({path.stat().st_size / 1000:,.0f} KB)")
+    size = path.stat().st_size
+    if ask.out.people:
+        typer.echo(f"wrote {path} ({size / 1000:,.0f} KB)")
+    else:
+        typer.echo(json.dumps({"output": str(path), "bytes": size}))
 
 
 @app.command(epilog="Example: occ log diff before.jsonl after.jsonl")

@@ -28,7 +28,11 @@ RUN_EPILOG: Final = (
 )
 LIST_EPILOG: Final = "Example: occ workflow list. Exit code 0."
 
-app = typer.Typer(help="Run ready workflows whose effects are applied exactly once.", no_args_is_help=True)
+app = typer.Typer(
+    help="Run ready workflows whose effects are applied exactly once.",
+    epilog=RUN_EPILOG,
+    no_args_is_help=True,
+)
 app.add_typer(_checkpoints.app, name="checkpoints")
 app.add_typer(_sagas.app, name="saga")
 

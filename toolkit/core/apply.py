@@ -111,7 +111,8 @@ def _admit(seen: Seen, before: Working, after: Working, job: Job, now: float, ru
     if seen.row.missing and before.sealed is ABSENT and not rules.can_create:
         reasons = " ".join(rules.create_reasons)
         raise UnsafeStoreError(
-            f"key {job.key!r}: this store has no safe way to create a key. {reasons}".rstrip(),
+            f"key {job.key!r}: this store has no safe way to create a key, nothing was sent. {reasons} "
+            f"Create it by other means first, or use another store",
             reasons=rules.create_reasons,
         )
     if after.bare and not _enveloped(seen, rules):

@@ -82,7 +82,8 @@ class CheckedRun(BodyRun):
         own = self.buffer.writes.get(key)
         if free.row.missing and not self.site.rules.can_create:
             raise UnsafeStoreError(
-                f"key {key!r}: this store has no safe way to create a key, which guarding an absent one needs too",
+                f"key {key!r}: this store has no safe way to create a key, which guarding an absent one needs too; nothing "
+                f"was sent. Create it by other means first, or use another store",
                 reasons=self.site.rules.create_reasons,
             )
         if own is None:

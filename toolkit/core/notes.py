@@ -75,6 +75,8 @@ def base_fields(seen: Seen) -> dict[str, Any]:
     """
     if seen.row.missing:
         return {"base_etag": ABSENT_INCARNATION}
+    if seen.value is ABSENT and seen.stamp is not None:
+        return {"base_etag": seen.row.etag, "incarnation": seen.incarnation}
     return {"base_etag": seen.row.etag}
 
 
@@ -82,7 +84,8 @@ def winner_fields(seen: Seen | None) -> dict[str, Any]:
     """
     Who won, from the read that told of the loss.
     """
-    if seen is None:
+    if seen is None or seen.plain:
+        # A bare list or scalar has no room for a stamp: whose it is, its race tells.
         return {}
     if seen.stamp is None or not (seen.valid or seen.later):
         return {"winner_kind": "foreign"}
@@ -93,10 +96,10 @@ def winner_fields(seen: Seen | None) -> dict[str, Any]:
 
 
 def conflict_fields(
-    jobs: Sequence[Job], attempt: Attempt, base: Seen, settled: Settled, wait: float
+    jobs: Sequence[Job], attempt: Attempt, base: Seen, settled: Settled, wait: float, sent: bytes
 ) -> dict[str, Any]:
     """
-    One line per lost attempt.
+    One line per lost attempt; *sent* is what it tried to store.
     """
     first = jobs[0]
     fields = _who(jobs) | _times(attempt) | base_fields(base)
@@ -107,10 +110,15 @@ def conflict_fields(
         "cause": "exists" if base.value is ABSENT or first.verb == "create" else "etag_mismatch",
         "transport": "grpc",
         "status": settled.reply.code,
+        "bytes": len(sent),
     }
     seen = settled.seen
-    if seen is not None and seen.row.etag:
-        fields["seen_etag"] = seen.row.etag
+    if seen is None:
+        return fields
+    fields["seen_etag"] = seen.row.etag or ABSENT_INCARNATION
+    if seen.plain and seen.row.data == sent:
+        # A stamp would have told whose write it is.
+        fields["maybe_self"] = True
     return fields | winner_fields(seen)
 
 
@@ -194,7 +202,12 @@ class Told(Protocol):
 
 def _who_tx(run: Told, keys: Sequence[str]) -> dict[str, Any]:
     options = run.options
-    fields: dict[str, Any] = {"op": options.label, "call_id": options.call_id, "attempt": run.attempt}
+    fields: dict[str, Any] = {
+        "op": options.label,
+        "call_id": options.call_id,
+        "attempt": run.attempt,
+        "isolation": options.isolation,
+    }
     if options.op_id is not None:
         fields["op_id"] = options.op_id
     if len(keys) == 1:
@@ -246,6 +259,8 @@ def tx_committed_fields(run: Told, parts: Sequence[Any], now: Instant, *, noop: 
     }
     if len(parts) == 1:
         fields |= base_fields(parts[0].seen)
+    elif parts:
+        fields["base_etags"] = [base_fields(part.seen)["base_etag"] for part in parts]
     return fields | ({"noop": True} if noop else {"write_id": str(run.id)})
 
 

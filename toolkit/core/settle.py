@@ -10,7 +10,7 @@ import msgspec
 
 from toolkit.core.compose import Content, body, conditional, content_of, garbage_ttl, successor
 from toolkit.core.judge import Base, Fate, Receipt, judge
-from toolkit.core.model import ABSENT, UNSENT, Reply, Row, Write
+from toolkit.core.model import ABSENT, MISSING_ROW, UNSENT, Reply, Row, Write
 from toolkit.core.seen import Seen, see
 from toolkit.core.site import Site, refusal, rpc_timeout, unavailable
 from toolkit.core.stamp import WriteId
@@ -18,7 +18,7 @@ from toolkit.core.steps import NOW, Chance, Get, Instant, Now, Pause, Put, Steps
 from toolkit.core.sweep import Ghost
 from toolkit.core.value import decode, encode
 from toolkit.errors import CorruptValueError
-from toolkit.stores import Call, Verdict
+from toolkit.stores import Call, Verdict, says_missing
 
 # The part of a deadline kept back so that a fence can still be sent and answered.
 FENCE_RESERVE: Final = 0.2
@@ -53,6 +53,8 @@ def read_since(
         if not isinstance(answer, Reply):
             site.round_trip.add(after - before)
             return site.rows.see(key, answer), now
+        if says_missing(site.profile, answer.code, answer.text):
+            return site.rows.see(key, MISSING_ROW), now
         if site.judge_reply(Call.GET, answer, key) is Verdict.INVALID:
             raise refusal(site.store, key, answer)
         tries += 1

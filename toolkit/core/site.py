@@ -24,6 +24,7 @@ from toolkit.errors import (
     AttemptsExhaustedError,
     ConflictError,
     InvalidETagError,
+    InvalidKeyError,
     InvalidValueError,
     StateError,
     StoreError,
@@ -36,7 +37,10 @@ from toolkit.errors import (
 from toolkit.stores import Call, Profile, Verdict, classify
 
 _SMOOTHING: Final = 0.2
+# Characters of a store's own text: where from, and its reason, which comes after the key.
 _SHOWN: Final = 200
+_HEAD: Final = 80
+_TOO_LARGE: Final = ("larger than max", "too large", "maximum payload exceeded")
 _REMEMBERED: Final = 4096
 # More keys than this are not contended at once by one process.
 _CONTENDED: Final = 256
@@ -201,7 +205,9 @@ def shown(reply: Reply) -> str:
     A reply for an error message; the text of a store may be long.
     """
     text = " ".join(reply.text.split())
-    return f"{reply.code}: {text[:_SHOWN]}" + ("…" if len(text) > _SHOWN else "")
+    if len(text) > _SHOWN:
+        text = f"{text[:_HEAD]}…{text[_HEAD - _SHOWN :]}"
+    return f"{reply.code}: {text}"
 
 
 def unavailable(store: str, key: str, seconds: float, last: Reply | None) -> StoreUnavailableError:
@@ -259,9 +265,14 @@ def refusal(store: str, key: str, reply: Reply, size: int = 0) -> StateError:
         return StoreError(
             f"the sidecar refused the call ({reply.code}): check the Dapr API token of this app"
         )
-    if reply.code == "RESOURCE_EXHAUSTED" or "larger than max" in text or "too large" in text:
+    if reply.code == "RESOURCE_EXHAUSTED" or any(piece in text for piece in _TOO_LARGE):
         return ValueTooLargeError(
             f"key {key!r}: {size} bytes are over a limit ({answer}); store less under one key", key=key
+        )
+    if "too long" in text or "index row" in text:
+        return InvalidKeyError(
+            f"key {key[:40]!r}… of {len(key)} characters: too long for store {store!r} ({answer}); shorten it",
+            key=key,
         )
     if reply.code == "UNIMPLEMENTED":
         return TransactionsUnsupportedError(f"store {store!r} does not have this call ({answer})")

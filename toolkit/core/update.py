@@ -240,7 +240,7 @@ class KeyWriter:
             return True, None
         if settled.fate is Fate.LOST:
             self.flight, self.making = None, False
-            return False, (yield from self._lost(seen, settled))
+            return False, (yield from self._lost(seen, settled, write))
         yield from self._unknown(batch, now)
         return not self.jobs, None
 
@@ -257,7 +257,7 @@ class KeyWriter:
         for other in self.jobs:
             other.attempts -= 1
 
-    def _lost(self, seen: Seen, settled: Settled) -> Steps[Seen | None]:
+    def _lost(self, seen: Seen, settled: Settled, write: Write) -> Steps[Seen | None]:
         """
         Another write came first, or the store never took ours: wait as the policy says.
         """
@@ -278,8 +278,9 @@ class KeyWriter:
             wait = self.site.policy.wait(self.losses, self.site.round_trip.seconds, chance)
             attempt = self.attempt
             attempt.lose(wait)
+            sent = write.data or b""
             yield from self.site.note(
-                "occ.conflict", lambda: conflict_fields(self.jobs, attempt, seen, settled, wait)
+                "occ.conflict", lambda: conflict_fields(self.jobs, attempt, seen, settled, wait, sent)
             )
         # Waiting past the deadline would only make the news late.
         wait = min(wait, max(self.deadline - now.mono, 0.0))

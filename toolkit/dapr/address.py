@@ -46,8 +46,8 @@ def address_of(text: str | None = None, environ: Mapping[str, str] = os.environ)
     """
     text = text or environ.get("DAPR_GRPC_ENDPOINT")
     if not text:
-        host = environ.get("DAPR_RUNTIME_HOST", DEFAULT_HOST)
-        return Address(f"{host}:{environ.get('DAPR_GRPC_PORT', DEFAULT_PORT)}")
+        host = environ.get("DAPR_RUNTIME_HOST") or DEFAULT_HOST
+        return Address(_with_port(f"{_bracketed(host)}:{environ.get('DAPR_GRPC_PORT') or DEFAULT_PORT}", 0))
     bare, _, query = text.strip().partition("?")
     tls = parse_qs(query).get("tls", ["false"])[-1].lower() == "true"
     if bare.startswith(("unix:", "unix-abstract:", "vsock:")):
@@ -63,7 +63,22 @@ def address_of(text: str | None = None, environ: Mapping[str, str] = os.environ)
     return Address(_with_port(parts.netloc, 443 if secure else 80), tls or secure)
 
 
+def _bracketed(host: str) -> str:
+    """
+    A host as a target names it; an IPv6 address is told from its port by brackets.
+    """
+    if host.count(":") < 2:
+        return host
+    import ipaddress  # for the few who write one
+
+    try:
+        return f"[{ipaddress.IPv6Address(host)}]"
+    except ValueError:
+        return host
+
+
 def _with_port(host: str, port: int) -> str:
+    host = _bracketed(host)
     tail = host.rsplit("]", 1)[-1] if "]" in host else host.removeprefix("dns:").rsplit("/", 1)[-1]
     if ":" in tail:
         number = tail.rsplit(":", 1)[1]
@@ -100,6 +115,17 @@ class Token:
     def __post_init__(self) -> None:
         if isinstance(self.source, str):
             _clean(self.source)
+        elif self.source is not None and not isinstance(self.source, Path) and not callable(self.source):
+            raise TypeError(
+                f"api_token=: a text, a pathlib.Path or a function that gives a text, not {type(self.source).__name__}"
+            )
+
+    @classmethod
+    def of(cls, source: TokenSource | Token | None) -> Token:
+        """
+        A token as it was given; one that was wrapped before stays as it is.
+        """
+        return source if isinstance(source, Token) else cls(source)
 
     def _read(self) -> str:
         source = self.source if self.source is not None else os.environ.get("DAPR_API_TOKEN", "")
@@ -112,7 +138,15 @@ class Token:
                 ) from None
             except UnicodeDecodeError:
                 raise ValueError(f"the Dapr API token file {source} is no text") from None
-        return _clean(source if isinstance(source, str) else source())
+        if isinstance(source, str):
+            return _clean(source)
+        try:
+            given = source()
+        except Exception as error:  # noqa: BLE001  whatever it says may quote what it was after
+            raise ValueError(
+                f"the function that gives the Dapr API token failed with {type(error).__name__}"
+            ) from None
+        return _clean(given)
 
     def __str__(self) -> str:
         return "***" if self.source is not None else ""

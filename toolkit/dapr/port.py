@@ -5,6 +5,7 @@ A state store behind a sidecar: one port per colour, and threads for event loops
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
@@ -91,6 +92,7 @@ class GrpcPort:
     def __init__(self, store: str, address: Address, token: Token) -> None:
         self.store, self.address, self.token = store, address, token
         self._requests = Requests(store)
+        self._closed = threading.Event()
         self._channel: grpc.Channel | None = None
         self._stub: Any = None
 
@@ -107,7 +109,8 @@ class GrpcPort:
                 )
                 if component is not None:
                     return component
-                time.sleep(_POLL)
+                if self._closed.wait(_POLL):
+                    raise RuntimeError(f"store {self.store!r} was closed while it waited for the sidecar")
         except BaseException:
             self.close()
             raise
@@ -117,7 +120,7 @@ class GrpcPort:
             return method(request, timeout=timeout, metadata=self.token.metadata())
         except grpc.RpcError as error:
             return reply_of(error)
-        except ValueError as error:  # the channel was closed under a call
+        except ValueError as error:  # the channel was closed under a call, or there is no token
             return Reply(UNSENT, str(error))
 
     def get(self, key: str, *, strong: bool, timeout: float) -> Row | Reply:
@@ -166,9 +169,10 @@ class GrpcPort:
         return answer if isinstance(answer, Reply) else OK
 
     def close(self) -> None:
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        self._closed.set()
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
 
 
 def _result(call: Any) -> Any:
@@ -229,7 +233,7 @@ class AioPort:
             return await method(request, timeout=timeout, metadata=self.token.metadata())
         except grpc.RpcError as error:
             return reply_of(error)
-        except grpc.aio.UsageError as error:  # the channel was closed under a call
+        except (grpc.aio.UsageError, ValueError) as error:  # closed under a call, or there is no token
             return Reply(UNSENT, str(error))
 
     async def get(self, key: str, *, strong: bool, timeout: float) -> Row | Reply:
@@ -280,7 +284,14 @@ class ThreadPort:
         return await anyio.to_thread.run_sync(call, limiter=self._limiter)
 
     async def connect(self, timeout: float) -> Component:
-        component: Component = await self._run(lambda: self.port.connect(timeout))
+        try:
+            component: Component = await anyio.to_thread.run_sync(
+                self.port.connect, timeout, abandon_on_cancel=True
+            )
+        except anyio.get_cancelled_exc_class():
+            # Ends the waiting in the thread, which nobody waits for.
+            self.port.close()
+            raise
         return component
 
     async def get(self, key: str, *, strong: bool, timeout: float) -> Row | Reply:

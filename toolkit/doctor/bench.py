@@ -13,7 +13,7 @@ from typing import Final
 
 from toolkit.core.model import Reply
 from toolkit.doctor.wire import Concurrency, Found, Op, Wire
-from toolkit.stores import Call, Profile, Verdict, classify
+from toolkit.stores import Call, Profile, Verdict, classify, says_missing
 from toolkit.stores._evidence import Fact
 
 PREFIX: Final = "_occ-doctor-"
@@ -22,7 +22,7 @@ _VARYING: Final = (
     (re.compile(r"\b(current|expect)=[^\s,]+"), r"\1=ETAG"),
     (re.compile(r"127\.0\.0\.1:\d+"), "HOST"),
     (re.compile(r"-{4,}"), ""),
-    (re.compile(r"RequestID: \w+"), "RequestID"),
+    (re.compile(r"RequestID: [\w-]+"), "RequestID"),
     (re.compile(r"(?i)\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "UUID"),
 )
 
@@ -96,7 +96,7 @@ class Bench:
         found = self.wire.get(key)
         if found.error is None:
             return found
-        if any(text in found.error.text for text in self.profile.missing_texts):
+        if says_missing(self.profile, found.error.code, found.error.text):
             return Found()
         raise ProbeError(f"a read failed: {found.error.code} {found.error.text}")
 

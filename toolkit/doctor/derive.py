@@ -66,6 +66,7 @@ def derive(report: Report) -> Profile:
         reasons=reasons,
         cautions=(f"Made by 'occ doctor' with daprd {report.about.runtime}; nobody has reviewed it.",),
         etags=facts.get("etags") is True,
+        blind_keeps_etag=facts.get("blind-write-moves-etag") is False,
         keeps_ttl=facts.get("ttl-kept-by-update") is True,
         shows_ttl=facts.get("ttl-shown") is True,
         ghosts=facts.get("ghost") is True,

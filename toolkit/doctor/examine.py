@@ -65,7 +65,7 @@ class Report:
             "type": self.profile.type,
             "version": self.profile.version,
             "daprd": self.about.runtime,
-            "capabilities": list(self.about.capabilities),
+            "capabilities": list(self.about.capabilities or ()),
             "known": self.known,
             "tier": self.profile.tier,
             "accepted": self.profile.accepted,
@@ -147,7 +147,7 @@ def _claims(about: About, bench: Bench) -> list[str]:
     Hold the capabilities the component claims against what was found, and tell what lies around the store.
     """
     warnings: list[str] = []
-    claims = set(about.capabilities)
+    claims = set(about.capabilities or ())
     facts = bench.facts
     if "TRANSACTIONAL" in claims and facts.get("transaction") in ("partly applied", "all applied", "fails"):
         warnings.append(
@@ -155,7 +155,7 @@ def _claims(about: About, bench: Bench) -> list[str]:
         )
     if "ETAG" in claims and facts.get("stale-compare-and-set") == "written":
         warnings.append("The component claims ETAG; a write with a stale ETag was written.")
-    if "ETAG" not in claims and facts.get("etags"):
+    if about.capabilities is not None and "ETAG" not in claims and facts.get("etags"):
         warnings.append("The component claims no ETAG and gives some; Dapr does not stand behind them.")
     if facts.get("transaction-bytes") == "changed":
         warnings.append(

@@ -149,8 +149,8 @@ def expected(profile: Profile) -> dict[str, tuple[Fact, ...]]:
         facts["stale-compare-and-set"] = ("written",)
         facts["etag-repeats"] = (True,)
         facts["stale-delete"] = ("deleted",)
-    if profile.accepted:
-        facts["blind-write-moves-etag"] = (True,)
+    if profile.etags:
+        facts["blind-write-moves-etag"] = (not profile.blind_keeps_etag,)
     facts |= _expected_ttl(profile) | _expected_transactions(profile) | _expected_races(profile)
     facts["create"] = ("safe",) if profile.safe_create else ("not offered",)
     return facts

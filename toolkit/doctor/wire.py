@@ -73,6 +73,7 @@ class About:
     Attributes:
         runtime: The version of daprd.
         type: The component type, empty when the sidecar has loaded no component of this name.
+        capabilities: What the component claims; ``None`` when nobody could be asked.
         loaded: The names of all state stores it has loaded.
         policies: The names of the resiliency policies it has loaded.
     """
@@ -80,7 +81,7 @@ class About:
     runtime: str
     type: str
     version: str
-    capabilities: tuple[str, ...]
+    capabilities: tuple[str, ...] | None
     loaded: tuple[str, ...]
     policies: tuple[str, ...]
 

@@ -8,7 +8,7 @@ application is used as it is, a hook receives every event. ``docs/reference/log.
 from toolkit.log._capture import capture
 from toolkit.log._context import bind
 from toolkit.log._emitter import add_hook, emit, listening, log_to, remove_hook, validate_environment
-from toolkit.log._keys import key_hasher
+from toolkit.log._keys import key_hasher, op_hasher
 from toolkit.log._settings import LogSettings
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "key_hasher",
     "listening",
     "log_to",
+    "op_hasher",
     "remove_hook",
     "validate_environment",
 ]

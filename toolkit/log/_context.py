@@ -30,8 +30,10 @@ MAX_TEXT: Final = 2048
 def bind(**fields: str | float | bool) -> Generator[None]:
     """
     Add fields such as ``workflow_id`` to every event emitted inside the block, in this task or thread.
+
+    Only scalars, and nothing whose name sounds like a secret.
     """
-    token = _bound.set({**(_bound.get() or {}), **fields})
+    token = _bound.set({**(_bound.get() or {}), **_harmless(fields)})
     try:
         yield
     finally:
@@ -63,12 +65,15 @@ def everything_bound() -> dict[str, Any]:
     """
     What structlog and ``bind`` hold here; only scalars, and nothing whose name sounds like a secret.
     """
-    found: dict[str, Any] = {}
-    for source in (_structlog_bound(), bound_here()):
-        for name, value in source.items():
-            if isinstance(value, (str, int, float, bool)) and not _sounds_secret(name):
-                found[name] = value[:MAX_TEXT] if isinstance(value, str) else value
-    return found
+    return {**_harmless(_structlog_bound()), **bound_here()}
+
+
+def _harmless(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value[:MAX_TEXT] if isinstance(value, str) else value
+        for name, value in fields.items()
+        if isinstance(value, (str, int, float, bool)) and not _sounds_secret(name)
+    }
 
 
 def _sounds_secret(name: str) -> bool:

@@ -104,11 +104,20 @@ def one_owner(review: Review) -> Iterator[Advice]:
         )
 
 
+def _up_to_the_limit(review: Review) -> list[tuple[int, float, float]]:
+    """
+    The attempts by number, up to the last one at which somebody gave up: others may have more patience.
+    """
+    steps = curve(review)
+    last = max((attempt for attempt, gave_up in enumerate(review.gave_up_at) if gave_up), default=0)
+    return steps[:last] or steps
+
+
 def raise_attempts(review: Review) -> Iterator[Advice]:
     """
     Give-ups although the last attempts still succeed often.
     """
-    steps = curve(review)
+    steps = _up_to_the_limit(review)
     gave_up = review.totals.reasons.get("attempts", 0) + review.totals.reasons.get("deadline", 0)
     success = tail_success(steps)
     if not gave_up or review.conflicts < LEAST_LOSSES or success < 0.3:
@@ -133,7 +142,7 @@ def attempts_will_not_help(review: Review) -> Iterator[Advice]:
     """
     Give-ups where more attempts only add load.
     """
-    steps = curve(review)
+    steps = _up_to_the_limit(review)
     gave_up = review.totals.reasons.get("attempts", 0) + review.totals.reasons.get("deadline", 0)
     success = tail_success(steps)
     if not gave_up or review.conflicts < LEAST_LOSSES or success >= 0.1:

@@ -94,13 +94,14 @@ def summary(review: Review) -> Row:
     durations = review.total_s
     worst = max(review.keys.all(), key=lambda row: (row.lost_s, row.losses), default=None)
     return {
-        "events": review.intake.events,
+        "events": review.intake.kept,
         "operations": number(operations),
         "committed": number(operations - gave_up - totals.unknown),
         "updates": number(updates),
         "noop": number(totals.noop),
         "conflicts": number(conflicts),
-        "conflict_ratio": share(conflicts, conflicts + operations),
+        # Of all attempts: an operation that gave up has lost its last one too.
+        "conflict_ratio": share(conflicts, conflicts + operations - gave_up - totals.unknown),
         "gave_up": number(gave_up),
         "outcome_unknown": number(totals.unknown),
         "access_denied": number(totals.denied),

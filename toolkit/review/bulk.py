@@ -100,7 +100,7 @@ def losses(review: Review, lines: Sequence[Lost], column: int, weight: float) ->
     """
     Count lost attempts of one store.
     """
-    costs = [line.lost_s or line.read_s + line.fn_s + line.write_s for line in lines]
+    costs = [line.lost_s for line in lines]
     waits = [line.wait_s for line in lines if line.wait_s > 0]
     for attempt, count in Counter([line.attempt for line in lines]).items():
         review.lost_at[numbered(attempt)] += count * weight

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -20,17 +21,22 @@ RULES: Final = {
 }
 
 
-def limit(text: str) -> float:
+def limit(text: str, rule: str = "") -> float:
     """
     Read ``5``, ``0.01`` or ``1%``.
 
     Raises:
-        InputError: It is no number.
+        InputError: It is no number, or a share above 1.
     """
     try:
-        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        found = float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
-        raise InputError(f"{text!r} is no limit: write a number such as 5, or a share such as 1%") from None
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise InputError(f"{text!r} is no limit: write a number such as 5, or a share such as 1%")
+    if rule == "max-conflict-ratio" and found > 1:
+        raise InputError(f"--{rule} {text!r}: a share is at most 1; write {text}% for a percentage")
+    return found
 
 
 def check(counter: RateCounter, limits: Mapping[str, float]) -> Row:
@@ -40,7 +46,7 @@ def check(counter: RateCounter, limits: Mapping[str, float]) -> Row:
     conflicts, commits, gave_up, lost_s = counter.sums()
     operations = commits + gave_up
     values = {
-        "max-conflict-ratio": share(conflicts, conflicts + operations),
+        "max-conflict-ratio": share(conflicts, conflicts + commits),
         "max-gave-up": gave_up,
         "max-lost": share(lost_s, counter.total_s),
         "max-conflicts": conflicts,

@@ -8,6 +8,8 @@ Poisson count, which would call every burst a change.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 from toolkit.review.answers import Row, number, read_from, share, summary
@@ -26,13 +28,27 @@ def student(freedom: float) -> float:
     return next((value for most, value in _T.items() if freedom <= most), 1.98)
 
 
-def slices(columns: list[float], used: int) -> list[float]:
+def slices(columns: Sequence[float], used: int) -> list[float]:
     """
-    The sums of a run cut into at most ``SLICES`` pieces of equal length; a remainder at the end is left out.
+    The sums of a run cut into at most ``SLICES`` pieces, as equal in length as its columns allow.
     """
-    width = max(1, used // SLICES)
-    whole = used // width
-    return [sum(columns[i * width : (i + 1) * width]) for i in range(min(whole, SLICES))]
+    pieces = min(SLICES, used)
+    edges = [used * n // pieces for n in range(pieces + 1)] if pieces else []
+    return [sum(columns[begin:end]) for begin, end in pairwise(edges)]
+
+
+def linear(over: Sequence[float], under: Sequence[float]) -> list[float]:
+    """
+    Values whose mean is the quotient of the sums, and whose spread is that of the quotient from slice to slice.
+    """
+    whole = sum(under)
+    if not whole:
+        return []
+    quotient = sum(over) / whole
+    return [
+        quotient + (one - quotient * other) * len(under) / whole
+        for one, other in zip(over, under, strict=True)
+    ]
 
 
 def mean_and_error(parts: list[float]) -> tuple[float, float]:
@@ -51,13 +67,12 @@ def _ratio_parts(review: Review) -> list[float]:
     used = review.axis.used
     lost = slices(review.rates["conflicts"], used)
     won = slices(review.rates["commits"], used)
-    return [share(one, one + other) for one, other in zip(lost, won, strict=True) if one + other]
+    return linear(lost, [one + other for one, other in zip(lost, won, strict=True)])
 
 
 def _per_second(review: Review, name: str) -> list[float]:
-    used = review.axis.used
-    seconds = max(1, used // SLICES) * review.axis.step
-    return [part / seconds for part in slices(review.rates[name], used)]
+    used, step = review.axis.used, review.axis.step
+    return linear(slices(review.rates[name], used), slices([step] * used, used))
 
 
 def compare(one: list[float], other: list[float]) -> Row:

@@ -231,7 +231,7 @@ class Review:
         if record.sample == 1.0:
             return 1
         self.totals.least_sample = min(self.totals.least_sample, record.sample)
-        return 1.0 / record.sample if record.sample > 0 else 1.0
+        return 1.0 / record.sample
 
     def tally(self, record: Record | LeanRecord) -> KeyTally:
         """
@@ -334,9 +334,10 @@ class Review:
 
     def overhear(self, line: Won) -> None:
         """
-        Know of a commit that is counted elsewhere.
+        Know of a commit that is counted elsewhere, or not at all.
         """
-        self.join.commit(line, self._name(line))
+        if not line.noop:
+            self.join.commit(line, self._name(line))
 
     def under_way(self, line: Record) -> None:
         """

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import IO, Final
 
 from toolkit.review.answers import Row, footer, number, share
+from toolkit.review.bulk import first_key
 from toolkit.review.join import UNNAMED, WinnerJoin
+from toolkit.review.query import Query
 from toolkit.review.reading import CHUNK, MAX_LINE, UNREADABLE, Intake, classify
 from toolkit.review.records import DECODER, Committed, Conflict, GaveUp, Record
 from toolkit.review.tally import KeyTally
@@ -128,12 +130,15 @@ class LiveView:
 
     def __init__(
         self, files: Sequence[str], *, window: int = 60, from_start: bool = False,
-        decode: Callable[[bytes], Record | None] = DECODER.decode,
+        query: Query | None = None,
     ) -> None:  # fmt: skip
         self.intake = Intake(files=list(files))
         self.window = window
         self.tails = {name: Tail(Path(name), self.intake, from_start=from_start) for name in files}
-        self._decode = decode
+        whole = query is None or query == Query()
+        self._decode: Callable[[bytes], Record | None] = (
+            DECODER.decode if query is None or whole else query.decoder(self._overhear)
+        )
         self.seconds: dict[int, Second] = {}
         self.recent: deque[Conflict] = deque(maxlen=RECENT)
         self.failures: deque[GaveUp] = deque(maxlen=RECENT)
@@ -172,12 +177,16 @@ class LiveView:
             del self.seconds[old]
         return taken
 
+    def _overhear(self, record: Committed) -> None:
+        if not record.noop:
+            self._join.commit(record, record.writer or UNNAMED)
+
     def _take(self, record: Record, second: Second) -> None:
         if isinstance(record, Conflict):
-            lost = record.lost_s or record.read_s + record.fn_s + record.write_s
+            lost = record.lost_s
             second.conflicts += 1
             second.lost_s += lost
-            counts = second.keys[record.key]
+            counts = second.keys[first_key(record)]
             counts[0] += 1
             counts[2] += lost
             self.recent.append(record)
@@ -186,11 +195,12 @@ class LiveView:
                 self._join.wait((record, self._nowhere, 1, lost))
         elif isinstance(record, Committed):
             second.commits += 1
-            second.keys[record.key or (record.keys[0] if record.keys else "")][1] += 1
-            self._join.commit(record, record.writer or UNNAMED)
+            for key in (record.key,) if record.key else record.keys:
+                second.keys[key][1] += 1
+            self._overhear(record)
         elif isinstance(record, GaveUp):
             second.gave_up += 1
-            second.keys[record.key][3] += 1
+            second.keys[first_key(record)][3] += 1
             self.failures.append(record)
 
     def close(self) -> None:
@@ -239,13 +249,13 @@ class LiveView:
             ],
             "recent": [
                 {
-                    "at": line.timestamp, "key": line.key, "loser": line.writer,
+                    "at": line.timestamp, "key": first_key(line), "loser": line.writer,
                     "winner": line.beaten_by or "(not logged)", "attempt": line.attempt,
                 }
                 for line in list(self.recent)[-limit:]
             ],
             "failures": [
-                {"at": line.timestamp, "key": line.key, "op": line.op, "reason": line.reason, "attempts": line.attempt}
+                {"at": line.timestamp, "key": first_key(line), "op": line.op, "reason": line.reason, "attempts": line.attempt}
                 for line in list(self.failures)[-5:]
             ],
             "read": footer(self.intake),

@@ -4,6 +4,7 @@ Which lines are asked for: by time, key, store, writer, cause, or any bound fiel
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +16,10 @@ import msgspec
 
 from toolkit.review.axis import seconds_of, text_of
 from toolkit.review.reading import InputError
-from toolkit.review.records import Record
+from toolkit.review.records import Committed, Record
 
 _AGO: Final = re.compile(r"-?(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_LOOSE: Final = msgspec.json.Decoder(dict[str, Any])
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -54,9 +56,12 @@ def seconds_in(text: str) -> float:
     if found := _AGO.fullmatch(text.strip()):
         return float(found[1]) * _UNITS[found[2]]
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        raise InputError(f"{text!r} is no length of time: write 100ms, 10s, 5m or 1h") from None
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise InputError(f"{text!r} is no length of time: write 100ms, 10s, 5m or 1h")
+    return seconds
 
 
 def conditions(pairs: Sequence[str]) -> dict[str, str]:
@@ -116,36 +121,45 @@ class Query:
         ]
         return ", ".join([*parts, *(f"{name}={value}" for name, value in self.where.items())])
 
-    def decoder(self) -> Callable[[bytes], Record | None]:
+    def decoder(
+        self, passed_over: Callable[[Committed], None] | None = None
+    ) -> Callable[[bytes], Record | None]:
         """
         A function from a line to its record, or None where the query leaves it out.
 
-        It raises ``msgspec.DecodeError`` for what is no record of this schema, as the plain decoder does.
+        It raises ``msgspec.DecodeError`` for what is no record of this schema, as the plain decoder does. *passed_over* is
+        told of every commit that is left out: it may have beaten an attempt that is not.
         """
         keep = self._predicate()
+
+        def chosen(record: Record, fits: bool) -> Record | None:  # noqa: FBT001 - called with every line
+            if fits and keep(record):
+                return record
+            if passed_over is not None and isinstance(record, Committed):
+                passed_over(record)
+            return None
+
         if not self.raw:
             decode = msgspec.json.Decoder(Record).decode
-
-            def plain(line: bytes) -> Record | None:
-                record = decode(line)
-                return record if keep(record) else None
-
-            return plain
-        loose = msgspec.json.Decoder(dict[str, Any]).decode
+            return lambda line: chosen(decode(line), True)
         bound = {**self.where, **({"key_tpl": self.template} if self.template else {})}
 
         def whole(line: bytes) -> Record | None:
-            fields = loose(line)
-            for theirs, ours in self.rename.items():
-                if theirs in fields:
-                    fields[ours] = fields.pop(theirs)
-            record = msgspec.convert(fields, Record)
-            for name, pattern in bound.items():
-                if not _matches(fields.get(name), pattern):
-                    return None
-            return record if keep(record) else None
+            fields = self.fields(line)
+            fits = all(_matches(fields.get(name), pattern) for name, pattern in bound.items())
+            return chosen(msgspec.convert(fields, Record), fits)
 
         return whole
+
+    def fields(self, line: bytes) -> dict[str, Any]:
+        """
+        All fields of a line, those that were to be read under another name under that.
+        """
+        fields = _LOOSE.decode(line)
+        for theirs, ours in self.rename.items():
+            if theirs in fields:
+                fields[ours] = fields.pop(theirs)
+        return fields
 
     def _predicate(self) -> Callable[[Record], bool]:
         tests: list[Callable[[Record], bool]] = []
@@ -155,9 +169,7 @@ class Query:
             tests.append(lambda record: low <= (seconds_of(record.timestamp) or 0.0) < high)
         if self.key:
             key = self.key
-            tests.append(
-                lambda record: any(fnmatchcase(one, key) for one in (record.key, *record.keys) if one)
-            )
+            tests.append(lambda record: any(_is_like(one, key) for one in (record.key, *record.keys) if one))
         for name, pattern in (
             ("store", self.store), ("op", self.op), ("writer", self.writer),
         ):  # fmt: skip
@@ -173,11 +185,21 @@ class Query:
         return lambda record: all(test(record) for test in tests)
 
 
+EVERYTHING: Final = Query()
+
+
 def _field_test(name: str, pattern: str) -> Callable[[Record], bool]:
-    return lambda record: fnmatchcase(getattr(record, name), pattern)
+    return lambda record: _is_like(getattr(record, name), pattern)
+
+
+def _is_like(text: str, pattern: str) -> bool:
+    """
+    A text is like itself, whatever brackets it has.
+    """
+    return text == pattern or fnmatchcase(text, pattern)
 
 
 def _matches(value: Any, pattern: str) -> bool:
     if isinstance(value, bool):
         value = str(value).lower()
-    return value is not None and fnmatchcase(str(value), pattern)
+    return value is not None and _is_like(str(value), pattern)

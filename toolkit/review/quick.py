@@ -14,7 +14,7 @@ import msgspec
 from toolkit.review.answers import Row, footer, number, share
 from toolkit.review.axis import COLUMNS, EARLIEST, LATEST, Axis, seconds_of, text_of
 from toolkit.review.reading import Decoding, Intake
-from toolkit.review.records import EVENT_NAMES, Record, Version
+from toolkit.review.records import EVENT_NAMES, Record, Seconds, Share, Version
 from toolkit.review.slim import GROUPS, Hot, feed, slim_decoder
 from toolkit.review.tally import MAX_KEYS
 
@@ -58,7 +58,10 @@ class TopCounter:
         if len(names) < len(won) or (self.group == "key" and "" in names):
             names = []
             for record in won:
-                self._at(name_of(record), record).wins += self._weight(record)
+                # A commit of several keys is one on each of them, and one of its operation or writer.
+                several = self.group == "key" and not record.key
+                for name in record.keys if several else (name_of(record),):
+                    self._at(name).wins += self._weight(record)
         self.won.update(names)
         if len(self.won) > self.limit:
             self._settle()
@@ -83,8 +86,9 @@ class TopCounter:
         self.won.clear()
 
     def _weight(self, record: Any) -> float:
-        self.least_sample = min(self.least_sample, record.sample)
-        return 1.0 / record.sample if record.sample > 0 else 1.0
+        sample: float = record.sample
+        self.least_sample = min(self.least_sample, sample)
+        return 1.0 / sample
 
     def _at(self, name: str, record: Any = None) -> Hot:
         if not name and self.group == "key" and record is not None and record.keys:
@@ -173,9 +177,9 @@ class _Slimmest(msgspec.Struct, gc=False):
     event: str
     timestamp: str
     v: Version = 1
-    lost_s: float = 0.0
-    total_s: float = 0.0
-    sample: float = 1.0
+    lost_s: Seconds = 0.0
+    total_s: Seconds = 0.0
+    sample: Share = 1.0
 
 
 class RateCounter:
@@ -212,7 +216,7 @@ class RateCounter:
                 continue
             bucket = self._bucket if record.timestamp[:21] == self._prefix else self._locate(record.timestamp)
             weight = 1.0
-            if record.sample != 1.0 and record.sample > 0:
+            if record.sample != 1.0:
                 self.least_sample = min(self.least_sample, record.sample)
                 weight = 1.0 / record.sample
             if event == "occ.committed":
@@ -288,7 +292,7 @@ class RateCounter:
                         "commits": number(counts[1]),
                         "gave_up": number(counts[2]),
                         "lost_s": round(counts[3], 6),
-                        "conflict_ratio": share(counts[0], counts[0] + counts[1] + counts[2]),
+                        "conflict_ratio": share(counts[0], counts[0] + counts[1]),
                     }
                 )
         return {

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import glob
 import gzip
+import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -101,7 +102,7 @@ def classify(line: bytes, intake: Intake) -> None:
 
 def expand(names: Sequence[str]) -> list[str]:
     """
-    Turn files, directories and globs into files; ``-`` stays standard input.
+    Turn files, directories and globs into files, each once by whatever names; ``-`` stays standard input.
 
     Raises:
         InputError: One of them names nothing.
@@ -124,7 +125,10 @@ def expand(names: Sequence[str]) -> list[str]:
             raise InputError(
                 f"{name}: no such file; a running process writes one where OCC_LOG or log_to says"
             )
-    return list(found)
+    real: dict[str, str] = {}
+    for name in found:
+        real.setdefault(name if name == STDIN else os.path.realpath(name), name)
+    return list(real.values())
 
 
 def open_binary(name: str) -> tuple[IO[bytes], tuple[type[Exception], ...]]:

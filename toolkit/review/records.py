@@ -8,10 +8,15 @@ from typing import Annotated, ClassVar, TypeAlias
 
 import msgspec
 
-VERSION = 1
+from toolkit.review.schema import LEAST_SAMPLE, MOST, MOST_SECONDS, VERSION
+
 # A line of a later schema version fails here, in C, and is looked at again where time does not matter.
 Version: TypeAlias = Annotated[int, msgspec.Meta(le=VERSION)]
 Strings: TypeAlias = tuple[str, ...]
+# What no line can mean is no record: one absurd number would drown all others.
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
+Share: TypeAlias = Annotated[float, msgspec.Meta(ge=LEAST_SAMPLE, le=1)]
 
 
 class Lost(msgspec.Struct, tag_field="event", tag="occ.conflict", gc=False):
@@ -29,19 +34,19 @@ class Lost(msgspec.Struct, tag_field="event", tag="occ.conflict", gc=False):
     store: str = ""
     call_id: str = ""
     key: str = ""
-    attempt: int = 0
-    read_s: float = 0.0
-    fn_s: float = 0.0
-    write_s: float = 0.0
-    lost_s: float = 0.0
-    wait_s: float = 0.0
+    attempt: Count = 0
+    read_s: Seconds = 0.0
+    fn_s: Seconds = 0.0
+    write_s: Seconds = 0.0
+    lost_s: Seconds = 0.0
+    wait_s: Seconds = 0.0
     cause: str = "unknown"
     winner: str = ""
     winner_kind: str = ""
     race: str = ""
     keys: Strings = ()
     races: Strings = ()
-    sample: float = 1.0
+    sample: Share = 1.0
     maybe_self: bool = False
     # Not in the log: who won, once the join knows it, and the second best guess until then.
     beaten_by: str = msgspec.field(default="", name=" beaten_by")
@@ -57,8 +62,6 @@ class Conflict(Lost, tag="occ.conflict"):
     inst: str = ""
     op: str = ""
     key_tpl: str = ""
-    idle_s: float = 0.0
-    paths: Strings = ()
 
 
 class Won(msgspec.Struct, tag_field="event", tag="occ.committed", gc=False):
@@ -76,14 +79,14 @@ class Won(msgspec.Struct, tag_field="event", tag="occ.committed", gc=False):
     key: str = ""
     write_id: str = ""
     path: str = ""
-    combined: int = 1
-    attempt: int = 0
-    lost_s: float = 0.0
-    total_s: float = 0.0
+    combined: Count = 1
+    attempt: Count = 0
+    lost_s: Seconds = 0.0
+    total_s: Seconds = 0.0
     race: str = ""
     keys: Strings = ()
     races: Strings = ()
-    sample: float = 1.0
+    sample: Share = 1.0
     noop: bool = False
 
 
@@ -119,10 +122,10 @@ class Line(msgspec.Struct, tag_field="event", gc=False):
     keys: Strings = ()
     race: str = ""
     races: Strings = ()
-    sample: float = 1.0
-    attempt: int = 0
-    lost_s: float = 0.0
-    wait_s: float = 0.0
+    sample: Share = 1.0
+    attempt: Count = 0
+    lost_s: Seconds = 0.0
+    wait_s: Seconds = 0.0
 
 
 class GaveUp(Line, tag="occ.gave_up"):
@@ -134,7 +137,7 @@ class GaveUp(Line, tag="occ.gave_up"):
 
     reason: str = "error"
     error_type: str = ""
-    total_s: float = 0.0
+    total_s: Seconds = 0.0
 
 
 class OutcomeUnknown(Line, tag="occ.outcome_unknown"):
@@ -144,7 +147,7 @@ class OutcomeUnknown(Line, tag="occ.outcome_unknown"):
 
     event: ClassVar[str] = "occ.outcome_unknown"
 
-    total_s: float = 0.0
+    total_s: Seconds = 0.0
 
 
 class AccessDenied(Line, tag="occ.access_denied"):
@@ -170,17 +173,17 @@ class Summary(Line, tag="occ.summary"):
 
     event: ClassVar[str] = "occ.summary"
 
-    ops: int = 0
-    updates: int = 0
-    attempts: int = 0
-    conflicts: int = 0
-    gave_up: int = 0
-    noop: int = 0
-    unknown: int = 0
-    max_attempt: int = 0
-    window_s: float = 0.0
-    total_s: float = 0.0
-    dropped: int = 0
+    ops: Count = 0
+    updates: Count = 0
+    attempts: Count = 0
+    conflicts: Count = 0
+    gave_up: Count = 0
+    noop: Count = 0
+    unknown: Count = 0
+    max_attempt: Count = 0
+    window_s: Seconds = 0.0
+    total_s: Seconds = 0.0
+    dropped: Count = 0
 
 
 Record: TypeAlias = Conflict | Committed | GaveUp | OutcomeUnknown | AccessDenied | Warned | Summary

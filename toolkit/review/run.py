@@ -49,7 +49,9 @@ def pour(
     Raises:
         InputError: A name leads nowhere.
     """
-    decode = None if query is None or query == Query() else query.decoder()
+    # Whoever is left out of the answer may still be the winner of one who is not.
+    overhear = consumer.overhear if isinstance(consumer, Review) else None
+    decode = None if query is None or query == Query() else query.decoder(overhear)
     sources = open_sources(expand(files), consumer.intake)
     feed_all(sources, consumer, decode, progress)
     consumer.finish()

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 VERSION: Final = 1
+# No count and no duration of a log is larger; nor does anybody keep less than one race in a million.
+MOST: Final = 2**53
+MOST_SECONDS: Final = 1e9
+LEAST_SAMPLE: Final = 1e-6
 
 # C conflict, K committed, G gave_up, U outcome_unknown, A access_denied, W warning, S summary.
 EVENTS: Final[dict[str, tuple[str, str, str]]] = {
@@ -81,7 +85,6 @@ FIELDS: Final[tuple[Field, ...]] = (
     Field("read_s", "number", "CKG", "the read of this attempt"),
     Field("fn_s", "number", "CKG", "the user's function in this attempt"),
     Field("write_s", "number", "CKG", "the write of this attempt"),
-    Field("idle_s", "number", "CK", "time the value read lay unused before the function ran"),
     Field("lost_s", "number", "CKGS", "work thrown away: on C this attempt's, elsewhere the sum over lost attempts"),
     Field("wait_s", "number", "CKGS", "on C the backoff to come, elsewhere the sum waited"),
     Field("total_s", "number", "KGUS", "first read to end"),
@@ -90,12 +93,12 @@ FIELDS: Final[tuple[Field, ...]] = (
     Field("status", "string", "CG", "what it answered, such as `ABORTED`"),
     Field("winner", "string", "C", "id of the write or transaction found by the re-read; some commit's `write_id`"),
     Field("winner_kind", "string", "C", "what the winner is", WINNER_KINDS),
-    Field("winner_app", "string", "C", "app of the winner, where known"),
-    Field("maybe_self", "boolean", "C", "the value found equals the one this attempt tried to write"),
-    Field("write_id", "string", "KU", "id of this write"),
-    Field("path", "string", "K", "how it was committed", PATHS),
+    Field("maybe_self", "boolean", "C", "the value found, which has no stamp, equals the one this attempt tried to write"),
+    Field("write_id", "string", "CKU", "id of this write"),
+    Field("path", "string", "CK", "how it was, or was to be, committed", PATHS),
     Field("combined", "integer", "CKGU", "how many updates this one write carried"),
-    Field("noop", "boolean or integer", "KS", "on K nothing had to be written; on S how often"),
+    Field("noop", "boolean", "K", "nothing had to be written"),
+    Field("noop", "integer", "S", "operations that had nothing to write"),
     Field("conflicts", "integer", "KGS", "attempts lost before"),
     Field("bytes", "integer", "CK", "size written; never the content"),
     Field("isolation", "string", "CKG", "isolation level of a transaction"),
@@ -110,6 +113,9 @@ FIELDS: Final[tuple[Field, ...]] = (
     Field("activity", "string", "CKGUAW", "workflow activity"),
     Field("actor_type", "string", "CKGUAW", "actor type"),
     Field("actor_id", "string", "CKGUAW", "actor id; hashed when keys are"),
+    Field("actor_method", "string", "CKGUAW", "method of the actor whose turn it is"),
+    Field("turn", "integer", "CKGUAW", "turn of the activation, from 1; 0 is the activation itself"),
+    Field("epoch", "integer", "CKGUAW", "epoch of a fenced activation; 0 while it has none"),
     Field("request_id", "string", "CKGUAW", "bound by the application"),
     Field("sample", "number", "CK", "probability with which this line was kept, when below 1"),
     Field("window_s", "number", "S", "seconds this summary covers"),
@@ -123,11 +129,30 @@ FIELDS: Final[tuple[Field, ...]] = (
 )  # fmt: skip
 
 
+_KINDS: Final[dict[str, tuple[type, ...]]] = {
+    "integer": (int,), "number": (int, float), "string": (str,), "array": (list,), "boolean": (bool,),
+}  # fmt: skip
+_ALLOWED: Final = {
+    name: tuple(kind for field in FIELDS if field.name == name for kind in _KINDS[field.type])
+    for name in {field.name for field in FIELDS}
+}
+
+
+def fits(name: str, value: Any) -> bool:
+    """
+    Whether a field has a value of the kind the schema says; true of a field the schema does not know.
+    """
+    return name not in _ALLOWED or type(value) in _ALLOWED[name]
+
+
 def _property(field: Field) -> dict[str, Any]:
-    types = field.type.split(" or ")
-    found: dict[str, Any] = {"type": types if len(types) > 1 else types[0], "description": field.meaning}
+    found: dict[str, Any] = {"type": field.type, "description": field.meaning}
     if field.type == "array":
         found["items"] = {"type": "string"}
+    elif field.name == "sample":
+        found |= {"minimum": LEAST_SAMPLE, "maximum": 1}
+    elif field.type in ("integer", "number"):
+        found |= {"minimum": 0, "maximum": MOST if field.type == "integer" else MOST_SECONDS}
     if field.values:
         found["enum"] = list(field.values)
     if field.pattern:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from toolkit.review.reading import Decoding, Intake
-from toolkit.review.records import EVENT_NAMES, Record, Version
+from toolkit.review.records import EVENT_NAMES, Record, Seconds, Share, Version
 
 GROUPS: Final = {
     "key": "key",
@@ -28,7 +28,7 @@ def slim_decoder(group: str) -> msgspec.json.Decoder[Any]:
     A decoder of the few fields that hot keys need; ``group`` is the field lines are counted by.
     """
     fields: list[Any] = [
-        ("timestamp", str), (group, str, ""), ("lost_s", float, 0.0), ("sample", float, 1.0), ("v", Version, 1),
+        ("timestamp", str), (group, str, ""), ("lost_s", Seconds, 0.0), ("sample", Share, 1.0), ("v", Version, 1),
         ("keys", tuple[str, ...], ()),
     ]  # fmt: skip
     writer: list[Any] = [("writer", str, "")] if group != "writer" else []

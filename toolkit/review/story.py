@@ -4,15 +4,16 @@ One operation told from beginning to end: every attempt, and the write that beat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-import msgspec
-
 from toolkit.review.answers import footer
 from toolkit.review.axis import seconds_of
-from toolkit.review.reading import UNREADABLE, Intake, Source, classify, expand, merged, open_sources
-from toolkit.review.records import EVENT_NAMES
+from toolkit.review.query import EVERYTHING, Query
+from toolkit.review.reading import UNREADABLE, Decoding, Intake, Source, expand, merged, open_sources
+from toolkit.review.records import LEAN, Committed, Record
+from toolkit.review.schema import fits
 
 Fields = dict[str, Any]
 
@@ -22,49 +23,64 @@ _ENDS: Final = {
     "occ.committed": "committed", "occ.gave_up": "gave up", "occ.outcome_unknown": "outcome unknown",
     "occ.access_denied": "access denied",
 }  # fmt: skip
-_LOOSE: Final = msgspec.json.Decoder(dict[str, Any])
+# Characters that no writer of JSON spells another way.
+_AS_IT_IS: Final = re.compile(r"[A-Za-z0-9 _.:,;|@#$%()!?~^-]+")
 
 
-def scan(files: Sequence[str], intake: Intake, wanted: Callable[[bytes], bool]) -> Iterator[Fields]:
+def scan(
+    files: Sequence[str], wanted: Callable[[bytes], bool], query: Query, intake: Intake | None = None
+) -> Iterator[tuple[Record, bytes]]:
     """
-    Yield the records of lines for which *wanted* holds, as they are.
+    Yield the records for which *wanted* and the query hold, each with its line.
 
-    The test on the raw line is a cheap sieve; what passes is checked again by the caller.
+    The test on the raw line is a cheap sieve; what passes is checked again by the caller. With *intake* every line is
+    counted, without it only what is asked for is looked at.
     """
-    sources = open_sources(expand(files), intake)
+    sources = open_sources(expand(files), intake or Intake())
     try:
-        yield from _scan(sources, intake, wanted)
+        yield from _scan(sources, wanted, query, intake)
     finally:
         for source in sources:
             source.close()
 
 
-def _scan(sources: Sequence[Source], intake: Intake, wanted: Callable[[bytes], bool]) -> Iterator[Fields]:
+def _scan(
+    sources: Sequence[Source], wanted: Callable[[bytes], bool], query: Query, intake: Intake | None
+) -> Iterator[tuple[Record, bytes]]:
+    decode = query.decoder()
+    counting = Decoding(intake, LEAN) if intake is not None else None
     for _, block in merged(sources):
+        if intake is not None and counting is not None:
+            events = len(counting.records(block))
+            intake.lines += events
+            intake.events += events
         for line in block.split(b"\n"):
             if not wanted(line):
-                if line:
-                    intake.lines += 1
                 continue
             try:
-                fields = _LOOSE.decode(line)
+                record = decode(line)
             except UNREADABLE:
-                classify(line, intake)
+                # Counted above, if it is counted.
                 continue
-            intake.lines += 1
-            if fields.get("event") in EVENT_NAMES and fields.get("v", 1) == 1:
-                intake.events += 1
-                yield fields
+            if record is not None:
+                yield record, line
+
+
+def told(line: bytes, query: Query) -> Fields:
+    """
+    The fields of a line whose values are of the kind the schema says; those no schema knows are an application's own.
+    """
+    return {name: value for name, value in query.fields(line).items() if fits(name, value)}
 
 
 def needle(text: str) -> bytes:
     """
-    A text as it stands inside a JSON line.
+    The longest part of a text that stands in a JSON line as it is, whoever wrote the line.
     """
-    return msgspec.json.encode(text)[1:-1]
+    return max(_AS_IT_IS.findall(text), key=len, default="").encode()
 
 
-def find(files: Sequence[str], wanted: str) -> tuple[list[Fields], Intake]:
+def find(files: Sequence[str], wanted: str, query: Query) -> tuple[list[Fields], Intake]:
     """
     All lines of the operations that *wanted* names: by call, caller's op, trace, workflow, actor, request or write.
     """
@@ -72,24 +88,26 @@ def find(files: Sequence[str], wanted: str) -> tuple[list[Fields], Intake]:
     piece = needle(wanted)
     hits = [
         fields
-        for fields in scan(files, intake, lambda line: piece in line)
-        if any(fields.get(name) == wanted for name in ID_FIELDS)
+        for _, line in scan(files, lambda line: piece in line, query, intake)
+        if any((fields := told(line, query)).get(name) == wanted for name in ID_FIELDS)
     ]
+    intake.kept = len(hits)
     calls = {str(fields["call_id"]) for fields in hits if fields.get("call_id")}
     if any(fields.get("write_id") == wanted for fields in hits):
         # Asked by its write: the lost attempts of that call carry other ids.
         pieces = [needle(call) for call in calls]
         hits = [
-            fields
-            for fields in scan(files, Intake(), lambda line: any(one in line for one in pieces))
-            if fields.get("call_id") in calls
+            told(line, query)
+            for record, line in scan(files, lambda line: any(one in line for one in pieces), query)
+            if getattr(record, "call_id", "") in calls
         ]
+        intake.kept = len(hits)
     return hits, intake
 
 
-def winners_of(files: Sequence[str], lines: Iterable[Fields]) -> dict[str, Fields]:
+def winners_of(files: Sequence[str], lines: Iterable[Fields], query: Query) -> dict[str, Fields]:
     """
-    The commit lines that beat these losses, by write id and by race.
+    The commit lines that beat these losses, by write id and by race; a winner need not be among the lines asked for.
     """
     ids: set[str] = set()
     for fields in lines:
@@ -98,10 +116,11 @@ def winners_of(files: Sequence[str], lines: Iterable[Fields]) -> dict[str, Field
     if not ids:
         return {}
     found: dict[str, Fields] = {}
-    for fields in scan(files, Intake(), lambda line: b'"occ.committed"' in line):
-        for name in (fields.get("write_id"), fields.get("race"), *fields.get("races", ())):
-            if name in ids:
-                found.setdefault(str(name), fields)
+    everything = Query(rename=query.rename)
+    for record, line in scan(files, lambda line: b"occ.committed" in line, everything):
+        if isinstance(record, Committed):
+            for name in ids.intersection((record.write_id, record.race, *record.races)):
+                found.setdefault(name, told(line, query))
     return found
 
 
@@ -194,14 +213,20 @@ def tell(lines: list[Fields], winners: dict[str, Fields]) -> Fields:
     }
 
 
-def stories(files: Sequence[str], wanted: str, *, limit: int = 20) -> Fields:
+def stories(files: Sequence[str], wanted: str, *, limit: int = 20, query: Query = EVERYTHING) -> Fields:
     """
     The stories of every call that *wanted* names, in the order they ended.
     """
-    lines, intake = find(files, wanted)
-    winners = winners_of(files, lines)
+    lines, intake = find(files, wanted, query)
+    winners = winners_of(files, lines, query)
     calls: dict[str, list[Fields]] = {}
     for number, fields in enumerate(lines):
         calls.setdefault(str(fields.get("call_id") or f"line {number}"), []).append(fields)
-    told = sorted((tell(one, winners) for one in calls.values()), key=lambda story: str(story["at"]))
-    return {"id": wanted, "stories": told[:limit], "all_stories": len(told), "read": footer(intake)}
+    found = sorted((tell(one, winners) for one in calls.values()), key=lambda story: str(story["at"]))
+    least = min((one.get("sample", 1.0) for one in lines), default=1.0)
+    return {
+        "id": wanted,
+        "stories": found[:limit],
+        "all_stories": len(found),
+        "read": footer(intake, least_sample=least),
+    }

@@ -36,7 +36,7 @@ class Fringe:
         Take in a block of lines.
         """
         for record in self._decoding.records(block):
-            if isinstance(record, Committed) and not record.noop:
+            if isinstance(record, Committed):
                 self._review.overhear(record)
             if self._before and isinstance(record, Conflict):
                 record.beaten_by = self._review.join.known(record) or NOT_LOGGED

@@ -10,10 +10,11 @@ from toolkit.stores.classify import (
     conflict_texts,
     create_write,
     retryable,
+    says_missing,
     ttl_seconds,
 )
 from toolkit.stores.profile import Call, Profile, Verdict
-from toolkit.stores.table import aliases, find, profiles, unknown
+from toolkit.stores.table import aliases, find, named, profiles, unknown
 
 __all__ = [
     "IMPOSSIBLE_ETAG",
@@ -27,8 +28,10 @@ __all__ = [
     "conflict_texts",
     "create_write",
     "find",
+    "named",
     "profiles",
     "retryable",
+    "says_missing",
     "ttl_seconds",
     "unknown",
 ]

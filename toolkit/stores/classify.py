@@ -69,7 +69,8 @@ def classify(profile: Profile, call: Call, code: str, text: str, keys: Iterable[
     if code in ("UNAVAILABLE", "RESOURCE_EXHAUSTED") or _has(text, _UNAVAILABLE_TEXTS):
         return Verdict.UNAVAILABLE
     if call is Call.GET:
-        return Verdict.UNAVAILABLE
+        refused = code == "INTERNAL" and _has(text, profile.invalid_texts)
+        return Verdict.INVALID if refused else Verdict.UNAVAILABLE
     if code == "ABORTED":
         return _aborted(profile, call, text)
     if code == "INTERNAL":
@@ -133,6 +134,13 @@ def retryable(profile: Profile, text: str) -> bool:
     Say whether a conflict is of the database's own making (a deadlock, a lost lock), not of a moved ETag.
     """
     return _has(text.lower(), profile.retryable_texts)
+
+
+def says_missing(profile: Profile, code: str, text: str) -> bool:
+    """
+    Say whether the failure of a read is how this store says that the key is missing.
+    """
+    return code.upper() == "INTERNAL" and _has(text.lower(), profile.missing_texts)
 
 
 def cause_of(profile: Profile, call: Call, code: str, text: str) -> str:

@@ -182,6 +182,7 @@ def _limits(profile: Profile) -> list[tuple[str, str]]:
         ("keys match", f"`{profile.key_pattern}`" if profile.key_pattern else ""),
         ("operations in a transaction", str(profile.max_operations or "")),
         ("keys that differ only in case are one", _yes(flag=True) if profile.case_insensitive_keys else ""),
+        ("a plain write can leave the ETag as it was", _yes(flag=True) if profile.blind_keeps_etag else ""),
         ("OK that proves nothing", ", ".join(sorted(call.value for call in profile.lies))),
         ("conflicts that may be outages", _suspects(profile)),
         ("does not come back as written", ", ".join(sorted(profile.mangles))),

@@ -164,7 +164,9 @@ BLOBSTORAGE_V1: Final = Profile(
     resends=True,
     wild_etags=frozenset({"*"}),
     create_texts=("BlobAlreadyExists",),
+    evidence="live",
     cautions=(
+        _EMULATED,
         "The component drops the app id from the key, so apps that share a container share keys.",
         "There is no TTL: tombstones stay and ttl= is refused.",
         "A delete of a key that is gone is answered OK or as a conflict, as the service words it.",
@@ -172,7 +174,7 @@ BLOBSTORAGE_V1: Final = Profile(
 )
 
 BLOBSTORAGE_V2: Final = replace(
-    BLOBSTORAGE_V1, version="v2", evidence="live", cautions=(_EMULATED, *BLOBSTORAGE_V1.cautions[1:])
+    BLOBSTORAGE_V1, version="v2", cautions=(_EMULATED, *BLOBSTORAGE_V1.cautions[2:])
 )
 
 TABLESTORAGE: Final = Profile(

@@ -88,6 +88,7 @@ class Profile:
         delete_gone: The answer to a delete with an ETag of a key that is gone.
         malformed_etag: The answer to an ETag no read of this store can have given; ``OK`` means a blind write.
         wild_etags: Texts that switch the store's check off; they are never sent.
+        blind_keeps_etag: A write without an ETag can leave the ETag as it was, so that a stale one still matches.
         keeps_ttl: An update that sends no ``ttlInSeconds`` keeps the old TTL.
         shows_ttl: A read tells the remaining TTL as ``ttlExpireTime``.
         ghosts: An expired key reads as missing and still refuses a create, until the store sweeps it.
@@ -98,7 +99,7 @@ class Profile:
         mangles: What does not come back as it was written: ``binary`` bytes that are not UTF-8, ``dollar`` a raw
             value that begins with ``$`` (no JSON does), ``large-integer`` JSON integers above 2**53.
         reads: What a read is guaranteed to see, in words.
-        invalid_texts: Pieces of text that make an INTERNAL answer a refusal for good, nothing written.
+        invalid_texts: Pieces of text that make an INTERNAL answer a refusal for good, nothing read or written.
         missing_texts: Pieces of text by which an INTERNAL answer to a read says that the key is missing.
         runtime: The range of daprd versions the facts hold for.
     """
@@ -136,6 +137,7 @@ class Profile:
     malformed_etag: Malformed = "ABORTED"
     wild_etags: frozenset[str] = frozenset()
     etag_counts: bool = False
+    blind_keeps_etag: bool = False
     keeps_ttl: bool = False
     shows_ttl: bool = False
     ghosts: bool = False

@@ -34,7 +34,7 @@ ETCD_V2: Final = Profile(
     ),
 )
 
-ETCD_V1: Final = replace(ETCD_V2, version="v1", shows_ttl=False, evidence="source")
+ETCD_V1: Final = replace(ETCD_V2, version="v1", shows_ttl=False)
 
 COCKROACHDB_V1: Final = Profile(
     "state.cockroachdb",
@@ -43,6 +43,7 @@ COCKROACHDB_V1: Final = Profile(
     create="none",
     native="none",
     etag_repeats=True,
+    blind_keeps_etag=True,
     bulk_pays=True,
     bulk_false_missing=True,
     shows_ttl=True,
@@ -177,6 +178,7 @@ MEMCACHED: Final = replace(
     max_key=250,
     max_value=1024 * 1024,
     key_pattern=r"[^\s\x00-\x20\x7f]+",
+    invalid_texts=("malformed: key is too long", "object too large for cache"),
     evidence="live",
     cautions=(*_LAST_WRITE, "The server may evict any key at any time."),
 )
@@ -208,6 +210,8 @@ JETSTREAM: Final = replace(
     type="state.jetstream",
     key_pattern=r"[-/_=.a-zA-Z0-9]+",
     missing_texts=("key not found",),
+    invalid_texts=("nats: invalid key", "nats: maximum payload exceeded"),
+    evidence="live",
     cautions=(*_LAST_WRITE, "A read of a missing key is an error (INTERNAL), not an empty answer."),
 )
 HAZELCAST: Final = replace(_NO_ETAGS, type="state.hazelcast")

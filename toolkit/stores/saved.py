@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from toolkit.stores.profile import Profile
-from toolkit.stores.table import find
+from toolkit.stores.table import named, profiles
 
 FORMAT: Final = 1
 
@@ -58,6 +58,23 @@ def loads(text: str | bytes, source: str = "profile") -> Profile:
         raise ValueError(f"{source} is not a saved profile: {error}") from error
 
 
+def choose(choice: Profile | Path | str) -> Profile:
+    """
+    Give the profile that ``StateStore(..., profile=...)`` means: itself, a file, or a short name such as ``redis``.
+
+    Raises:
+        ValueError: The file holds no profile.
+        OSError: The file cannot be read.
+    """
+    if isinstance(choice, Profile):
+        return choice
+    if isinstance(choice, Path) or choice.endswith(".json"):
+        return load(choice)
+    profile = named(choice)
+    known = (profile.type, profile.version) in profiles
+    return load(choice) if not known and Path(choice).is_file() else profile
+
+
 def load(path: str | Path) -> Profile:
     """
     Read a profile from a file.
@@ -67,13 +84,3 @@ def load(path: str | Path) -> Profile:
         OSError: The file cannot be read.
     """
     return loads(Path(path).read_bytes(), str(path))
-
-
-def profile_from(choice: str) -> Profile:
-    """
-    A profile by file (what ``occ doctor --save`` wrote) or by short name: ``redis``, ``postgresql/v2``.
-    """
-    if choice.endswith(".json"):
-        return load(choice)
-    kind, _, version = choice.removeprefix("state.").partition("/")
-    return find(f"state.{kind}", version or "v1")

@@ -44,6 +44,14 @@ def find(type: str, version: str = "v1") -> Profile:
     return profiles.get((name, wanted)) or unknown(name, wanted)
 
 
+def named(name: str) -> Profile:
+    """
+    Give the profile of a short name: ``redis``, ``postgresql/v2``, ``state.sqlite``.
+    """
+    kind, _, version = name.removeprefix("state.").partition("/")
+    return find(f"state.{kind}", version)
+
+
 def unknown(type: str, version: str) -> Profile:
     """
     Make the profile of a store nobody has examined.

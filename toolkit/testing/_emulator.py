@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -20,8 +19,11 @@ from toolkit.sidecar import ServerUnavailable
 from toolkit.testing._server import Server
 
 NPM: Final = ("azurite@3.37.0", "@vercel/cosmosdb-server@1.0.1")
-PYPI: Final = ("moto[dynamodb]==5.2.5", "flask>=3,<4", "flask-cors>=6")
-MAVEN: Final = ("de.bwaldvogel", "mongo-java-server", "1.47.0")
+# Each into a directory of its own, since they bring different versions of the same libraries.
+MAVEN: Final[Mapping[str, tuple[str, str, str]]] = {
+    "dynamodb": ("software.amazon.dynamodb", "DynamoDBLocal", "3.3.1"),
+    "mongodb": ("de.bwaldvogel", "mongo-java-server", "1.47.0"),
+}
 VARIABLE: Final = "OCC_EMULATORS"
 
 
@@ -34,7 +36,7 @@ def directory() -> Path:
 
 def install() -> None:
     """
-    Fetch the programs from npm, PyPI and Maven, as they are pinned here.
+    Fetch the programs from npm and Maven, as they are pinned here.
 
     Raises:
         ServerUnavailable: npm or mvn is not installed.
@@ -49,11 +51,19 @@ def install() -> None:
     place.mkdir(parents=True, exist_ok=True)
     options = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(place)]
     subprocess.run([npm, "install", *options, *NPM], check=True)  # noqa: S603  our own pinned names
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(place / "python")]
-    subprocess.run([*pip, *PYPI], check=True)  # noqa: S603  our own pinned names
-    (place / "pom.xml").write_text(_POM.format(*MAVEN), encoding="utf-8")
-    copy = [mvn, "-q", "dependency:copy-dependencies", f"-DoutputDirectory={place / 'java'}"]
-    subprocess.run(copy, check=True, cwd=place)  # noqa: S603  our own pinned names
+    for name, artifact in MAVEN.items():
+        (place / name).mkdir(exist_ok=True)
+        (place / name / "pom.xml").write_text(_POM.format(*artifact), encoding="utf-8")
+        copy = [mvn, "-q", "dependency:copy-dependencies", f"-DoutputDirectory={place / name}"]
+        subprocess.run(copy, check=True, cwd=place / name)  # noqa: S603  our own pinned names
+
+
+def jar(name: str) -> str:
+    """
+    Where the program of an artifact lies, relative to the directory of all.
+    """
+    _, artifact, version = MAVEN[name]
+    return f"{name}/{artifact}-{version}.jar"
 
 
 _POM: Final = """\

@@ -1,7 +1,7 @@
 """
 Stand-ins for cloud stores, and servers few machines have, on free ports of loopback.
 
-They prove what the Dapr component does, not what the cloud service does. The programs come from npm, PyPI and Maven
+They prove what the Dapr component does, not what the cloud service does. The programs come from npm and Maven
 into a directory of their own (``OCC_EMULATORS``, by default ``.sidecar/emulators``)::
 
     python -m toolkit.testing.emulators install
@@ -23,9 +23,9 @@ from typing_extensions import override
 from toolkit.sidecar import ServerUnavailable
 from toolkit.sidecar.ports import free_ports
 from toolkit.sidecar.resources import component
-from toolkit.testing._emulator import MAVEN, Emulator, install
+from toolkit.testing._emulator import Emulator, install, jar
 from toolkit.testing._server import Server, say
-from toolkit.testing.servers import MemcachedServer, PostgresServer
+from toolkit.testing.servers import MemcachedServer, NatsServer, PostgresServer
 
 _TABLE: Final = "occ"
 
@@ -48,8 +48,22 @@ class Azurite(Emulator):
         """
         Blob storage, version 2 of the component.
         """
-        settings = {"containerName": f"{_TABLE}-blobs", "endpoint": f"http://{self.host}:{self.port}"}
-        return component(name, "state.azure.blobstorage", version="v2", metadata=self._account_of(settings))
+        return self._blobs(name, "v2")
+
+    def component_v1(self, name: str) -> dict[str, Any]:
+        """
+        Blob storage, version 1 of the component.
+        """
+        return self._blobs(name, "v1")
+
+    def _blobs(self, name: str, version: str) -> dict[str, Any]:
+        settings = {
+            "containerName": f"{_TABLE}-blobs-{version}",
+            "endpoint": f"http://{self.host}:{self.port}",
+        }
+        return component(
+            name, "state.azure.blobstorage", version=version, metadata=self._account_of(settings)
+        )
 
     def component_table(self, name: str) -> dict[str, Any]:
         """
@@ -139,21 +153,12 @@ require(root + "/index.js").createHttpServer().listen(Number(port), host);
 
 class DynamoServer(Emulator):
     """
-    Amazon DynamoDB, played by moto: conditions and transactions, no eventual reads, no throttling.
-
-    moto does not isolate concurrent requests from each other, so it serves one at a time.
+    Amazon DynamoDB, by Amazon's own local server: no eventual reads, no throttling.
     """
 
-    package = "python3"
-    programs = ("env",)
-    program = "python/moto/server.py"
-
-    _SCRIPT: ClassVar[str] = """
-import sys
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import run_simple
-run_simple(sys.argv[1], int(sys.argv[2]), DomainDispatcherApplication(create_backend_app), threaded=False)
-"""
+    package = "default-jre-headless"
+    programs = ("java",)
+    program = jar("dynamodb")
 
     @override
     def component(self, name: str) -> dict[str, Any]:
@@ -181,11 +186,16 @@ run_simple(sys.argv[1], int(sys.argv[2]), DomainDispatcherApplication(create_bac
 
     @override
     def _command(self) -> Sequence[str]:
-        script = self.data / "server.py"
-        script.write_text(self._SCRIPT, encoding="utf-8")
-        python = Path(self._programs["program"]).parents[1]
-        command = [self._programs["env"], f"PYTHONPATH={python}", sys.executable, str(script)]
-        return [*command, self.host, str(self.port)]
+        libraries = Path(self._programs["program"]).parent
+        command = [
+            self._programs["java"],
+            "-Xmx256m",
+            f"-Djava.library.path={libraries}",
+            "-cp",
+            f"{libraries}/*",
+        ]
+        command += ["software.amazon.dynamodb.services.local.main.ServerRunner", "-inMemory"]
+        return [*command, "-port", str(self.port), "-disableTelemetry"]
 
     @override
     def _ready(self) -> bool:
@@ -202,7 +212,7 @@ class MongoServer(Emulator):
 
     package = "default-jdk-headless"
     programs = ("java",)
-    program = f"java/mongo-java-server-{MAVEN[2]}.jar"
+    program = jar("mongodb")
 
     def __init__(self, *, lose_commits: bool = False) -> None:
         super().__init__()
@@ -274,7 +284,7 @@ class ZooKeeperServer(Server):
 
 class CockroachStandIn(PostgresServer):
     """
-    PostgreSQL in the place of CockroachDB: both versions of Dapr's component, at READ COMMITTED.
+    PostgreSQL in the place of CockroachDB and YugabyteDB: all versions of Dapr's components, at READ COMMITTED.
     """
 
     @override
@@ -286,6 +296,13 @@ class CockroachStandIn(PostgresServer):
     def component_v1(self, name: str) -> dict[str, Any]:
         settings = {"connectionString": self.dsn, "tableName": "crdb_v1", "metadataTableName": "crdb_v1_meta"}
         return component(name, "state.cockroachdb", version="v1", metadata=settings)
+
+    def component_yugabytedb(self, name: str) -> dict[str, Any]:
+        """
+        YugabyteDB, whose component is the one of PostgreSQL.
+        """
+        settings = {"connectionString": self.dsn, "tablePrefix": "yugabyte_"}
+        return component(name, "state.yugabytedb", version="v2", metadata=settings)
 
     def make_functions(self) -> None:
         """
@@ -307,6 +324,7 @@ EMULATORS: Final[dict[str, type[Server]]] = {
     "dynamodb": DynamoServer,
     "memcached": MemcachedServer,
     "mongodb": MongoServer,
+    "nats": NatsServer,
     "zookeeper": ZooKeeperServer,
 }
 

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 from toolkit.core.model import MISSING_ROW, OK, Reply, Row, Write
 from toolkit.ports import Component
-from toolkit.stores import Profile, find
+from toolkit.stores import Profile, named
 from toolkit.testing._faults import Fault, Faults, Fortune
 
 R = TypeVar("R")
@@ -45,10 +45,7 @@ def profile_of(name: str | Profile) -> Profile:
     """
     A profile by its short name: ``redis``, ``sqlite``, ``postgresql/v2``.
     """
-    if isinstance(name, Profile):
-        return name
-    kind, _, version = name.removeprefix("state.").partition("/")
-    return find(f"state.{kind}", version or "v1")
+    return name if isinstance(name, Profile) else named(name)
 
 
 class MemoryWorld:
@@ -248,7 +245,10 @@ class MemoryStore:
         with self._lock:
             self.calls["get"] += 1
             self.world.now = self._clock()
-            return self.world.get(key)
+            row = self.world.get(key)
+        if row.missing and self.profile.missing_texts:
+            return Reply("INTERNAL", f"fail to get {key}: {self.profile.missing_texts[0]}")
+        return row
 
     def get_all(
         self, keys: Sequence[str], *, strong: bool = True, timeout: float = 1.0

@@ -9,14 +9,17 @@ what makes it survive a power cut (no fsync where a test would only wait for it)
 from __future__ import annotations
 
 import http.client
+import json
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from typing_extensions import override
 
+from toolkit.sidecar.errors import ServerUnavailable
 from toolkit.sidecar.ports import free_ports
 from toolkit.sidecar.resources import component
 from toolkit.testing._server import Server, say
@@ -265,6 +268,56 @@ class MemcachedServer(Server):
     @override
     def _ready(self) -> bool:
         return say(self.port, b"version\r\n", 7) == b"VERSION"
+
+
+class NatsServer(Server):
+    """
+    NATS with JetStream and the one bucket that the component expects, for another component without ETags.
+    """
+
+    package = "nats-server"
+    programs = ("nats-server",)
+    _BUCKET: ClassVar[str] = "occ"
+
+    @override
+    def component(self, name: str) -> dict[str, Any]:
+        settings = {"natsURL": f"nats://{self.host}:{self.port}", "bucket": self._BUCKET}
+        return component(name, "state.jetstream", metadata=settings)
+
+    def make_bucket(self) -> None:
+        """
+        Make the bucket: a stream of its own shape, that the client libraries of NATS make by this request.
+        """
+        stream = f"KV_{self._BUCKET}"
+        options: dict[str, Any] = {"max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "deny_delete": True}
+        body = json.dumps({"name": stream, "subjects": [f"$KV.{self._BUCKET}.>"], **options}).encode()
+        request = b"CONNECT {}\r\nSUB answers 1\r\n"
+        request += f"PUB $JS.API.STREAM.CREATE.{stream} answers {len(body)}\r\n".encode() + body + b"\r\n"
+        with socket.create_connection((self.host, self.port), timeout=10) as connection:
+            connection.sendall(request)
+            with connection.makefile("rb") as lines:
+                # An answer is the line after the one that announces it.
+                next(line for line in lines if line.startswith(b"MSG answers"))
+                answer = json.loads(lines.readline())
+        if "error" in answer:
+            raise ServerUnavailable(f"NATS made no bucket: {answer['error']}")
+
+    @override
+    def _command(self) -> Sequence[str]:
+        return [
+            self._programs["nats-server"],
+            "-a",
+            self.host,
+            "-p",
+            str(self.port),
+            "-js",
+            "-sd",
+            str(self.data),
+        ]
+
+    @override
+    def _ready(self) -> bool:
+        return say(self.port, b"", 4) == b"INFO"
 
 
 SERVERS: Final[dict[str, type[Server]]] = {

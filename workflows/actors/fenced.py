@@ -10,52 +10,34 @@ write whose activation is not the one that signed last is refused.
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 from urllib.parse import quote
 
+from dapr.actor import Actor, ActorId
+from dapr.actor.runtime._call_type import ActorCallType
 from dapr.actor.runtime._method_context import ActorMethodContext
 
-from toolkit import ABSENT, KEEP, UNCHANGED, AsyncStateStore, AsyncTransaction, ConflictError
+from toolkit import KEEP, UNCHANGED, AsyncStateStore, AsyncTransaction, ConflictError
 from toolkit._ahead import ReadAhead
+from toolkit._checks import check_change
 from toolkit.log import bind
 from workflows.actors.errors import ActorFencedError
-from workflows.actors.safe import SafeActor
-from workflows.actors.state import MARK, Change, Claim, Once, State, without_mark
+from workflows.actors.safe import SafeActor, SafeStateManager, Turn, running_turn
+from workflows.actors.shared import SharedState
+from workflows.actors.state import MARK, Change, Claim, Once, State, claimed, state_from, without_mark
 from workflows.actors.step import Step
 
 PREFIX: Final = "_occ-actor-"
+# Since when an activation refuses turns that may begin anew with the next one: nobody else has the actor.
+AT_ONCE: Final = -math.inf
 
 
-class SharedState:
-    """
-    A key that many actors change: protected by its ETag, not by the epoch of any of them.
-    """
-
-    __slots__ = ("_actor", "key")
-
-    def __init__(self, actor: FencedActor, key: str) -> None:
-        self._actor, self.key = actor, key
-
-    async def get(self, default: Any = None) -> Any:
-        """
-        The value stored now.
-        """
-        return await self._actor.opened_store().get(self.key, default)
-
-    async def update(
-        self, change: Callable[[Any], Any], *, default: Any = ABSENT, op_id: str | None = None
-    ) -> Any:
-        """
-        Change it as ``StateStore.update`` does; refused when this activation knows that it was replaced.
-        """
-        self._actor.refuse_when_fenced()
-        store = self._actor.opened_store()
-        if default is ABSENT:
-            return await store.update(self.key, change, op_id=op_id)
-        return await store.update(self.key, change, default=default, op_id=op_id)
+# Where the name of a parameter is `type`.
+ActorClass: TypeAlias = type[Actor]
 
 
 class FencedActor(SafeActor):
@@ -69,10 +51,12 @@ class FencedActor(SafeActor):
 
     Every activation raises the epoch before its first turn. The older activation finds that out at its next ``load`` or
     ``update``, gets ``ActorFencedError`` with nothing written, and refuses turns, timers and reminders until it is
-    reloaded: by ``await self.reload()``, by a new activation, or by itself at the first turn ``reload_after`` seconds
-    later.
+    reloaded: by ``await self.reload()``, by a new activation, or by itself at the first call or reminder ``reload_after``
+    seconds later, which then runs ``_on_activate`` again. A timer never takes the actor back from another activation:
+    it is no sign that the actor still belongs here.
 
-    Set ``store`` on the class, or leave it to ``host_actors(store=...)``. ``initial`` is the state of a new actor.
+    Set ``store`` on the class, or leave it to ``host_actors(store=...)``. ``initial`` is the state of a new actor; where
+    somebody else has written the key first, it fills in the members that are missing.
     """
 
     store: AsyncStateStore | None = None
@@ -82,7 +66,8 @@ class FencedActor(SafeActor):
 
     _claim: Claim | None = None
     _fenced_at: float | None = None
-    _seen: tuple[State, Any] | None = None
+    # For what is read outside of turns, such as in ``_on_activate``.
+    _between: Turn | None = None
     # The state for the next turn, read while nobody waits; and whether this turn used what it had.
     _ahead: ReadAhead | None = None
     _updated: bool = False
@@ -90,14 +75,15 @@ class FencedActor(SafeActor):
     # -- names -----------------------------------------------------------------------------------------------------
 
     @staticmethod
-    def key(type: str, id: str) -> str:
+    def key(type: str | ActorClass, id: str | ActorId) -> str:
         """
-        Where the state of an actor is, for code outside it.
+        Where the state of an actor is, for code outside it; the type may be given by its class or name.
 
         >>> FencedActor.key("Cart", "eu/7")
         '_occ-actor-Cart-eu%2F7'
         """
-        return f"{PREFIX}{type}-{quote(id, safe='')}"
+        name = type if isinstance(type, str) else type.__name__
+        return f"{PREFIX}{name}-{quote(id if isinstance(id, str) else id.id, safe='')}"
 
     @property
     def state_key(self) -> str:
@@ -141,7 +127,7 @@ class FencedActor(SafeActor):
         self.refuse_when_fenced()
         entry = await self.opened_store().read(self.state_key)
         self._check(entry.value)
-        self._seen = (deepcopy(entry.value), entry.etag)
+        self._this_turn().loaded = (deepcopy(entry.value), entry.etag)
         return without_mark(entry.value)
 
     async def update(
@@ -167,6 +153,7 @@ class FencedActor(SafeActor):
         self.refuse_when_fenced()
         if on_conflict not in ("reload", "raise"):
             raise ValueError(f"on_conflict={on_conflict!r}: it is 'reload' or 'raise'")
+        check_change(change)
         step = Step(self, change, once)
         if on_conflict == "raise":
             if op_id is not None:
@@ -174,34 +161,35 @@ class FencedActor(SafeActor):
                     "op_id= needs on_conflict='reload': a repeat is recognised by reading the state again"
                 )
             return await self._update_or_raise(step)
-        self._seen, self._updated = None, True
+        self._this_turn().loaded, self._updated = None, True
         if self._ahead is not None:
             await self._ahead.wait()
         try:
             value = await self.opened_store().update(self.state_key, step, default={}, op_id=op_id)
-        except ActorFencedError:
-            self.fence()
+        except ActorFencedError as refused:
+            self._fence(refused)
             raise
         # A repeated operation ran no change, so it has checked nothing yet.
         self._check(value)
         return without_mark(value)
 
     async def _update_or_raise(self, step: Step) -> State:
-        if self._seen is None:
+        turn = self._this_turn()
+        if turn.loaded is None:
             await self.load()
-        assert self._seen is not None
-        (value, etag), self._seen = self._seen, None
+        assert turn.loaded is not None
+        (value, etag), turn.loaded = turn.loaded, None
         try:
             changed = step(deepcopy(value))
             if changed is UNCHANGED:
                 return without_mark(value)
-            await self.opened_store().compare_and_set(self.state_key, changed, etag)
+            await self.opened_store().compare_and_set(self.state_key, changed, etag, ttl=KEEP)
         except ConflictError:
             # Whoever wrote, if it was a new activation, that is the news.
             self._check((await self.opened_store().read(self.state_key)).value)
             raise
-        except ActorFencedError:
-            self.fence()
+        except ActorFencedError as refused:
+            self._fence(refused)
             raise
         return without_mark(changed)
 
@@ -239,7 +227,7 @@ class FencedActor(SafeActor):
         self.refuse_when_fenced()
         value = await tx.get(self.state_key)
         self._check(value)
-        tx.put(self.state_key, {**state, MARK: value[MARK]}, ttl=KEEP)
+        tx.put(self.state_key, {**state_from(state, value, self.state_key), MARK: value[MARK]}, ttl=KEEP)
 
     # -- activations -----------------------------------------------------------------------------------------------
 
@@ -250,24 +238,37 @@ class FencedActor(SafeActor):
         by = secrets.token_hex(8)
 
         def claim(value: State) -> State:
-            mark: State = value.get(MARK) or {}
-            return {**value, MARK: {**mark, "epoch": Claim.of(value).epoch + 1, "by": by}}
+            return claimed(value, by, self.initial, self.state_key)
 
         with bind(**self._log_fields()):
-            value = await self.opened_store().update(self.state_key, claim, default=dict(self.initial))
-        self._claim, self._fenced_at, self._seen = Claim.of(value), None, None
+            value = await self.opened_store().update(self.state_key, claim, default={})
+        self._claim, self._fenced_at = Claim.of(value), None
+        self._forget()
         return without_mark(value)
 
     async def _on_activate_internal(self) -> None:
         await self.reload()
-        await super()._on_activate_internal()
+        try:
+            await super()._on_activate_internal()
+        except BaseException:
+            self._fenced_at = AT_ONCE
+            raise
 
     async def _on_pre_actor_method_internal(self, method_context: ActorMethodContext) -> None:
-        if self._fenced_at is not None and _seconds() - self._fenced_at >= self.reload_after:
-            await self.reload()
+        if self._may_return(method_context):
+            await self._on_activate_internal()
         self.refuse_when_fenced()
-        self._seen, self._updated = None, False
+        self._updated = False
         await super()._on_pre_actor_method_internal(method_context)
+
+    def _may_return(self, method_context: ActorMethodContext) -> bool:
+        """
+        Whether this activation is to begin anew with this turn.
+        """
+        if self._fenced_at is None or self._fenced_at == AT_ONCE:
+            return self._fenced_at is not None
+        is_timer = method_context.call_type is ActorCallType.timer_method
+        return not is_timer and _seconds() - self._fenced_at >= self.reload_after
 
     async def _on_post_actor_method_internal(self, method_context: ActorMethodContext) -> None:
         await super()._on_post_actor_method_internal(method_context)
@@ -276,12 +277,15 @@ class FencedActor(SafeActor):
                 self._ahead = ReadAhead(self.opened_store(), self.state_key)
             self._ahead.start()
 
+    def check_save(self) -> None:
+        self.refuse_when_fenced()
+
     def refuse_when_fenced(self) -> None:
         """
         Raise ``ActorFencedError`` when this activation has learned that it was replaced.
         """
         if self._fenced_at is not None:
-            raise self._fencing(0)
+            raise self._fencing(None)
 
     def check(self, value: Any) -> Claim:
         """
@@ -292,36 +296,50 @@ class FencedActor(SafeActor):
             raise RuntimeError(f"actor {self._type_name()}/{self.id.id} is not activated yet")
         found = Claim.of(value)
         if found != claim:
-            raise self._fencing(found.epoch)
+            raise self._fencing(found)
         return claim
 
     def _check(self, value: Any) -> None:
         try:
             self.check(value)
-        except ActorFencedError:
-            self.fence()
+        except ActorFencedError as refused:
+            self._fence(refused)
             raise
 
-    def fence(self) -> None:
+    def _fence(self, refused: ActorFencedError) -> None:
         """
-        Refuse turns from now on; the cache is dropped.
+        Refuse turns from now on; what was read before is dropped.
         """
         if self._fenced_at is None:
-            self._fenced_at = _seconds()
-        self._seen = None
+            self._fenced_at = _seconds() if refused.current else AT_ONCE
+        self._forget()
 
-    def _fencing(self, current: int) -> ActorFencedError:
-        found = (
-            f"the state is signed with epoch {current}"
-            if current
-            else "it has refused turns since it found out"
-        )
+    def _forget(self) -> None:
+        self._this_turn().loaded = None
+        if isinstance(self._state_manager, SafeStateManager):
+            self._state_manager.forget_clean()
+
+    def _this_turn(self) -> Turn:
+        turn = running_turn(self) or self._between
+        if turn is None:
+            turn = self._between = Turn(self, 0, {})
+        return turn
+
+    def _fencing(self, found: Claim | None) -> ActorFencedError:
+        if found is None:
+            fact = f"another activation has taken over from epoch {self.epoch} (it has refused turns since it found out)"
+        elif found.epoch:
+            fact = f"another activation has taken over from epoch {self.epoch} (the state is signed with epoch {found.epoch})"
+        else:
+            fact = (
+                f"the mark of epoch {self.epoch} is gone (whoever writes this key has to carry {MARK!r} over)"
+            )
         return ActorFencedError(
-            f"actor {self._type_name()}/{self.id.id} at {self.state_key!r}: another activation has taken over from "
-            f"epoch {self.epoch} ({found}); nothing was written: call the actor again, it may be on another host now",
+            f"actor {self._type_name()}/{self.id.id} at {self.state_key!r}: {fact}; nothing was written: call the actor "
+            f"again, it may be on another host now",
             key=self.state_key,
             epoch=self.epoch,
-            current=current,
+            current=found.epoch if found is not None else 0,
         )
 
 

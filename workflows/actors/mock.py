@@ -4,7 +4,10 @@ Actors in a test, without a sidecar: real turns of the SDK's manager over state 
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Coroutine
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
@@ -20,6 +23,7 @@ from toolkit import AsyncStateStore
 from workflows.actors.fenced import FencedActor
 
 A = TypeVar("A", bound=Actor)
+T = TypeVar("T")
 
 
 @dataclass
@@ -105,9 +109,8 @@ class MockHost(Generic[A]):
         """
         Run one turn as the host does, activating the actor first when it is not; returns what the method returned.
         """
-        reentrancy_ctx.set(reentrancy_id)
-        answer = await self._manager.dispatch(self.id, method, self._serializer.serialize(argument))
-        return json.loads(answer)
+        body = self._serializer.serialize(argument)
+        return json.loads(await _delivered(self._manager.dispatch(self.id, method, body), reentrancy_id))
 
     async def fire_reminder(self, name: str) -> None:
         """
@@ -115,9 +118,8 @@ class MockHost(Generic[A]):
         """
         if name not in self.client.reminders:
             raise KeyError(f"no reminder {name!r} is registered: {sorted(self.client.reminders)}")
-        reentrancy_ctx.set(None)
         body = self._serializer.serialize(self.client.reminders[name])
-        await self._manager.fire_reminder(self.id, name, body)
+        await _delivered(self._manager.fire_reminder(self.id, name, body))
 
     async def fire_timer(self, name: str) -> None:
         """
@@ -125,14 +127,23 @@ class MockHost(Generic[A]):
         """
         if name not in self.client.timers:
             raise KeyError(f"no timer {name!r} is registered: {sorted(self.client.timers)}")
-        reentrancy_ctx.set(None)
-        await self._manager.fire_timer(self.id, name, self._serializer.serialize(self.client.timers[name]))
+        body = self._serializer.serialize(self.client.timers[name])
+        await _delivered(self._manager.fire_timer(self.id, name, body))
 
     async def deactivate(self) -> None:
         """
         Take the actor down, as an idle sidecar does.
         """
         await self._manager.deactivate_actor(self.id)
+
+
+async def _delivered(turn: Coroutine[Any, Any, T], reentrancy_id: str | None = None) -> T:
+    """
+    Run it in a task of its own, as a host does: what a turn binds to its task is not the caller's.
+    """
+    context = copy_context()
+    context.run(reentrancy_ctx.set, reentrancy_id)
+    return await asyncio.create_task(turn, context=context)
 
 
 def fenced_mock(

@@ -5,6 +5,7 @@ Calling actors over gRPC.
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import re
 from types import TracebackType
@@ -14,11 +15,18 @@ from dapr.actor import Actor, ActorId, ActorInterface
 from dapr.actor.client.proxy import ActorFactoryBase, ActorProxy
 from dapr.clients.grpc.dapr_actor_grpc_client import DaprActorGrpcClient
 from dapr.serializers import DefaultJSONSerializer, Serializer
+from grpc.aio import AioRpcError
 
 from workflows.actors.errors import ActorFencedError, ActorMethodError
 
 # The exception of a method as its host wrote it: the repr of an exception, mostly with its text alone.
-_RAISED: Final = re.compile(r"^(\w+)\((.*)\)$", re.DOTALL)
+_RAISED: Final = re.compile(r"^(?:\w+\.)*(\w+)\((.*)\)$", re.DOTALL)
+_NAMED: Final = re.compile(r"^<?(?:\w+\.)*(\w+)")
+# What an HTTP host answered, as the sidecar passes it on.
+_ANSWERED: Final = re.compile(r"error from actor service: \(500\) (\{.*\})$", re.DOTALL)
+# The members of an error: any, then those of the SDK's own errors.
+_MEMBERS: Final = frozenset({"message", "errorCode"})
+_OF_THE_SDK: Final = frozenset({"raw_response_bytes", "status_code", "reason"})
 
 
 class RaisingClient(DaprActorGrpcClient):
@@ -29,10 +37,29 @@ class RaisingClient(DaprActorGrpcClient):
     async def invoke_method(
         self, actor_type: str, actor_id: str, method: str, data: bytes | None = None
     ) -> bytes:
-        answer = await super().invoke_method(actor_type, actor_id, method, data)
+        try:
+            answer = await super().invoke_method(actor_type, actor_id, method, data)
+        except AioRpcError as failed:
+            # An HTTP host, whose errors the sidecar takes for its own.
+            answered = _ANSWERED.search(failed.details() or "")
+            if answered is not None and (raised := error_in(answered[1].encode())) is not None:
+                raise raised from failed
+            raise
         if (error := error_in(answer)) is not None:
             raise error
         return answer
+
+
+def need_asyncio(what: str) -> None:
+    """
+    Refuse to begin where the SDK cannot go on.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            f"{what} belongs in a coroutine on asyncio: the Dapr SDK has no actors on trio or without a running loop"
+        ) from None
 
 
 def error_in(answer: bytes) -> ActorFencedError | ActorMethodError | None:
@@ -45,12 +72,15 @@ def error_in(answer: bytes) -> ActorFencedError | ActorMethodError | None:
         said: dict[str, Any] = json.loads(answer)
     except ValueError:
         return None  # bytes of the method's own
-    if not {"message", "errorCode"} <= said.keys() <= {"message", "errorCode", "raw_response_bytes"}:
+    if not said.keys() >= _MEMBERS or not said.keys() <= _MEMBERS | _OF_THE_SDK:
         return None
     text = str(said["message"])
+    if said.keys() & _OF_THE_SDK:
+        return ActorMethodError("DaprHttpError" if "status_code" in said else "DaprInternalError", text)
     raised = _RAISED.match(text)
     if raised is None:
-        return ActorMethodError("DaprInternalError", text)
+        named = _NAMED.match(text)
+        return ActorMethodError(named[1] if named is not None else "Exception", text)
     kind, message = raised[1], _literal(raised[2])
     return ActorFencedError(message) if kind == ActorFencedError.__name__ else ActorMethodError(kind, message)
 
@@ -82,6 +112,7 @@ class GrpcActorProxyFactory(ActorFactoryBase):
         timeout: int | None = 60,
         message_serializer: Serializer | None = None,
     ) -> None:
+        need_asyncio("GrpcActorProxyFactory()")
         self._serializer = message_serializer or DefaultJSONSerializer()
         self._client = RaisingClient(timeout=timeout, address=address, message_serializer=self._serializer)
 

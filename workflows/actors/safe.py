@@ -28,19 +28,39 @@ Tracker = dict[str, StateMetadata[Any]]
 class Turn:
     """
     One turn of one actor: its number, its view of the state, and whether the next one has begun.
+
+    ``outer`` is the turn whose reentrant chain this one belongs to, ``loaded`` what a fenced actor has read in it.
     """
 
     actor: Actor
     number: int
     tracker: Tracker
+    chain: str | None = None
+    outer: Turn | None = None
     abandoned: bool = False
+    loaded: tuple[Any, Any] | None = None
     bound: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def given_up(self) -> bool:
+        """
+        Whether the sidecar has begun another turn that is not of this chain.
+        """
+        return self.abandoned or (self.outer is not None and self.outer.given_up)
 
 
 # The turn this task runs. Turns of a reentrant chain have a tracker of the SDK's own instead.
 _running: ContextVar[Turn | None] = ContextVar("occ_actor_turn", default=None)
 
 _UNCHANGED: Final = StateChangeKind.none
+
+
+def running_turn(actor: Actor) -> Turn | None:
+    """
+    The turn of this actor that the current task runs, if any.
+    """
+    turn = _running.get()
+    return turn if turn is not None and turn.actor is actor else None
 
 
 class SafeStateManager(ActorStateManager[Any]):
@@ -50,10 +70,14 @@ class SafeStateManager(ActorStateManager[Any]):
 
     _default_state_change_tracker: Tracker
 
+    def __init__(self, actor: SafeActor) -> None:
+        super().__init__(actor)
+        self._safe_actor = actor
+
     def _get_contextual_state_tracker(self) -> Tracker:
         if reentrancy_ctx.get() is None:
-            turn = _running.get()
-            if turn is not None and turn.actor is self._actor:
+            turn = running_turn(self._actor)
+            if turn is not None:
                 return turn.tracker
         tracker: Tracker = cast("Any", super())._get_contextual_state_tracker()  # noqa: SLF001  our base
         return tracker
@@ -67,18 +91,20 @@ class SafeStateManager(ActorStateManager[Any]):
         Write the changes of this turn; after a failure or a cancellation the cache is empty and the next read asks
         the store.
         """
-        turn = _running.get()
-        if turn is not None and turn.actor is self._actor and turn.abandoned:
-            turn.tracker.clear()
+        turn, changes = running_turn(self._actor), self._get_contextual_state_tracker()
+        if turn is not None and turn.given_up:
+            changes.clear()
             raise TurnAbandonedError(
                 f"actor {self._type_name}/{self._actor.id.id}: turn {turn.number} was given up and another has begun; "
                 f"nothing of it was saved: call the actor again"
             )
         try:
+            if any(kept.change_kind != _UNCHANGED for kept in changes.values()):
+                self._safe_actor.check_save()
             await super().save_state()
         except BaseException:
             # Whether the write landed is not known here, so neither copy may be trusted.
-            self._get_contextual_state_tracker().clear()
+            changes.clear()
             self.forget_clean()
             raise
 
@@ -96,11 +122,11 @@ class SafeStateManager(ActorStateManager[Any]):
 
     def forget_clean(self) -> None:
         """
-        Drop the copies of stored values from the shared cache; changes under way in it stay.
+        Drop the copies of stored values; changes under way stay.
         """
-        shared = self._default_state_change_tracker
-        for name in [name for name, kept in shared.items() if kept.change_kind == _UNCHANGED]:
-            del shared[name]
+        for cache in (self._default_state_change_tracker, self._get_contextual_state_tracker()):
+            for name in [name for name, kept in cache.items() if kept.change_kind == _UNCHANGED]:
+                del cache[name]
 
 
 class SafeActor(Actor):
@@ -131,20 +157,18 @@ class SafeActor(Actor):
         """
         return self._turns
 
+    def check_save(self) -> None:
+        """
+        Raise when this activation may not save the changes of its turn.
+        """
+
     async def _on_pre_actor_method_internal(self, method_context: ActorMethodContext) -> None:
         self._turns += 1
-        turn = Turn(self, self._turns, {})
+        turn = Turn(self, self._turns, {}, reentrancy_ctx.get())
         _running.set(turn)
-        fields = {**self._log_fields(), "actor_method": method_context.method_name, "turn": turn.number}
+        fields = {**self._log_fields(), "actor_method": method_context.method_name}
         turn.bound = dict(structlog.contextvars.bind_contextvars(**fields))
-        manager = self._state_manager
-        if isinstance(manager, SafeStateManager) and reentrancy_ctx.get() is None:
-            if self._turn is not None:
-                # It raised, was cancelled, or still runs: nothing it touched may be seen again.
-                self._turn.abandoned = True
-                manager.detach()
-            manager.begin(turn)
-            self._turn = turn
+        self._follow(turn)
         await super()._on_pre_actor_method_internal(method_context)
 
     async def _on_post_actor_method_internal(self, method_context: ActorMethodContext) -> None:
@@ -156,8 +180,31 @@ class SafeActor(Actor):
             structlog.contextvars.reset_contextvars(**turn.bound)
             _running.set(None)
 
+    async def _on_deactivate_internal(self) -> None:
+        if self._turn is not None:
+            # The next activation does not wait for it.
+            self._turn.abandoned = True
+        await super()._on_deactivate_internal()
+
+    def _follow(self, turn: Turn) -> None:
+        """
+        Put this turn in the place of the last one, or in the chain that has called back.
+        """
+        manager, last = self._state_manager, self._turn
+        if not isinstance(manager, SafeStateManager):
+            return  # a mock of the SDK
+        if last is not None and turn.chain is not None and turn.chain == last.chain:
+            turn.outer = last
+            return
+        if last is not None:
+            # It raised, was cancelled, or still runs: nothing it touched may be seen again.
+            last.abandoned = True
+            manager.detach()
+        manager.begin(turn)
+        self._turn = turn
+
     def _log_fields(self) -> dict[str, str | int]:
         """
-        What every line of a turn carries.
+        What every line of a turn carries; those of the activation have turn 0.
         """
-        return {"actor_type": type(self).__name__, "actor_id": self.id.id}
+        return {"actor_type": type(self).__name__, "actor_id": self.id.id, "turn": self._turns}

@@ -4,10 +4,12 @@ The stored value of a fenced actor: its own members, and the mark that says whos
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeAlias, cast
 
-from toolkit import DELETE, UNCHANGED
+from toolkit import DELETE, UNCHANGED, CorruptValueError
 from toolkit.core.model import Marker
 
 State: TypeAlias = dict[str, Any]
@@ -70,9 +72,28 @@ class Claim:
         return cls(int(signed.get("epoch", 0)), str(signed.get("by", "")))
 
 
+def claimed(value: Any, by: str, initial: Mapping[str, Any], key: str) -> State:
+    """
+    The stored value signed by a new activation, with the next epoch.
+
+    ``initial`` fills in what is missing where no activation has signed before.
+    """
+    if not isinstance(value, dict):
+        raise CorruptValueError(
+            f"key {key!r}: the state of an actor is a JSON object and the store holds {type(value).__name__}; nothing "
+            f"was written: replace or delete the value of this key",
+            key=key,
+        )
+    known = cast("State", value)
+    if not isinstance(known.get(MARK), dict):
+        known = {**deepcopy(dict(initial)), **known}
+    mark = {**as_object(known.get(MARK)), "epoch": Claim.of(known).epoch + 1, "by": by}
+    return {**known, MARK: mark}
+
+
 def state_from(changed: Any, before: State, key: str) -> State:
     """
-    The state that a change function gave, checked.
+    The state that was given for the next one, checked.
     """
     if changed is UNCHANGED:
         return without_mark(before)
@@ -80,8 +101,8 @@ def state_from(changed: Any, before: State, key: str) -> State:
         return {}
     if not isinstance(changed, dict):
         raise TypeError(
-            f"key {key!r}: the state of an actor is a JSON object and the change returned {type(changed).__name__}: "
-            f"return the new state, UNCHANGED or DELETE"
+            f"key {key!r}: the state of an actor is a JSON object, not {type(changed).__name__}: return the new state, "
+            f"UNCHANGED or DELETE"
         )
     return cast("State", changed)
 

@@ -30,6 +30,8 @@ from workflows.library.plan import (
 SHAPE: Final = '{"every": 1.0, "subscriptions": [{"customer": "ada", "fee": 900, "first": "2026-11", "periods": 3, "balance": 5000}]}'
 # Renewals that may be missed before the workflow asks the actor, and seconds it waits at least.
 MISSED, PATIENCE = 5, 3.0
+# What the sidecar takes in no id of an actor or no key.
+NO_NAMES, NOT_IN_NAMES = ("", ".", ".."), ("/", "?", "#", "||")
 # How often the workflow tries to reach an actor whose host is gone, a second apart.
 REACHES: Final = 120
 
@@ -174,10 +176,12 @@ def read_subscriptions(text: str) -> Subscriptions:
         year, _, month = one.first.partition("-")
         if not (len(year) == 4 and year.isdigit() and month in {f"{number:02}" for number in range(1, 13)}):
             raise InputFileError(f"customer {one.customer!r}: first must be a month like 2026-11")
-        if not one.customer or "/" in one.customer or one.fee <= 0 or one.periods <= 0:
+        if one.customer in NO_NAMES or any(part in one.customer for part in NOT_IN_NAMES):
             raise InputFileError(
-                f"customer {one.customer!r} needs a name without '/', a positive fee and at least one period"
+                f"customer {one.customer!r} names an actor and a key: give it a name without {', '.join(NOT_IN_NAMES)}"
             )
+        if one.fee <= 0 or one.periods <= 0:
+            raise InputFileError(f"customer {one.customer!r} needs a positive fee and at least one period")
     return book
 
 

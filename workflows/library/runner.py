@@ -8,7 +8,7 @@ import functools
 import json
 import time
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 from toolkit.dapr.address import address_of
 from toolkit.errors import StateError
@@ -17,6 +17,9 @@ from workflows._hosted import unhosted, when_hosted
 from workflows.kit import WorkflowKit
 from workflows.library.plan import Job, Plan, ReadyWorkflow
 from workflows.starts import start_once
+
+# A sidecar that is not there within a minute does not come.
+STARTUP: Final = 60.0
 
 
 class RunFailedError(StateError):
@@ -109,7 +112,7 @@ def run_ready(
     on_done: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> dict[str, Any]:
     """
-    Run it with a worker in this process.
+    Run it with a worker in this process, which has to be served within ``timeout`` too, a minute at most.
     """
     from dapr.ext.workflow import DaprWorkflowClient, WorkflowRuntime
     from dapr.ext.workflow.logger import LoggerOptions
@@ -119,8 +122,14 @@ def run_ready(
     quiet = LoggerOptions(log_level="ERROR")
     kit = WorkflowKit(WorkflowRuntime(**place, logger_options=quiet), store, address=address)
     ready.register(kit)
-    with kit, ready.hosting(store, address), StateStore(store, address=address) as states:
-        return run_plan(plan, DaprWorkflowClient(**place), states, timeout=timeout, on_done=on_done)
+    end = time.monotonic() + timeout
+    kit.start(min(timeout, STARTUP))
+    try:
+        with ready.hosting(store, address), StateStore(store, address=address) as states:
+            left = end - time.monotonic()
+            return run_plan(plan, DaprWorkflowClient(**place), states, timeout=left, on_done=on_done)
+    finally:
+        kit.stop()
 
 
 def host_and_port(address: str | None) -> Place:

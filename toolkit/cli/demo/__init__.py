@@ -46,8 +46,8 @@ def demo(
     from toolkit.cli.demo.play import DemoError, Plan, play
     from toolkit.sidecar.errors import SidecarError
 
-    console = Console(highlight=False)
-    errors = Console(stderr=True, highlight=False)
+    console = Console(highlight=False, emoji=False)
+    errors = Console(stderr=True, highlight=False, emoji=False)
     try:
         right = play(Plan(output, processes, people, drop, seed), console)
     except (SidecarError, DemoError) as error:
