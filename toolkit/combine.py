@@ -155,7 +155,7 @@ class Combiner:
         """
         with self.lock:
             ticket.event = threading.Event()
-            heir = max(queue.unanswered(), key=_deadline, default=ticket)
+            heir = max(queue.unanswered(), key=lambda one: one.deadline, default=ticket)
             if heir.deadline > ticket.deadline:
                 heir.lead = True
                 heir.event.set()
@@ -202,10 +202,6 @@ class Combiner:
         with self.lock:
             self.draining = True
             self.idle.wait_for(lambda: not self.queues, timeout)
-
-
-def _deadline(ticket: Ticket) -> float:
-    return ticket.deadline
 
 
 class AsyncCombiner:

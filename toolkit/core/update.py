@@ -53,8 +53,7 @@ class KeyWriter:
         self.flight: Flight | None = None
         self.receipted = self.making = False
         self.writer = Writer("")
-        self.losses = 0
-        self.failures = 0
+        self.losses = self.failures = 0
         self.attempt = Attempt()
         self.last_reply: Reply | None = None
         self.won = site.wins.take(key)
