@@ -16,7 +16,7 @@ from typing import Final
 _FIRST: Final = 20_000
 _LAST: Final = 32_767
 # What a lost race for a port looks like in the log of a Go program, and how often to try again.
-PORT_TAKEN: Final = re.compile(r"address already in use|bind: ")
+PORT_TAKEN: Final = re.compile(r"address already in use|bind: |could not listen on any endpoint")
 PORT_ATTEMPTS: Final = 5
 _RANDOM: Final = random.SystemRandom()
 
