@@ -298,3 +298,21 @@ def test_what_is_no_state_is_named(method, message):
         return await host.turn("add", 1)
 
     assert 1 == run(scenario)["n"]
+
+
+def test_a_turn_given_up_that_has_updated_is_not_called_unsaved():
+    """
+    What a fenced turn has updated is stored, and it has nothing else to save: no error says otherwise.
+    """
+
+    async def scenario(store, activation):
+        host = activation()
+        await host.turn("add", 1)
+        host.actor.loaded, host.actor.go_on = asyncio.Event(), asyncio.Event()
+        stale = asyncio.create_task(host.turn("load_and_wait"))
+        await host.actor.loaded.wait()
+        await host.turn("noted")
+        host.actor.go_on.set()
+        return (await stale)["n"], (await store.get(KEY))["n"]
+
+    assert (101, 101) == run(scenario)

@@ -61,8 +61,9 @@ class FencedActor(SafeActor):
 
     store: AsyncStateStore | None = None
     initial: ClassVar[Mapping[str, Any]] = {}
-    # Long enough for the sidecar to stop sending turns to a host that is no longer the actor's.
-    reload_after: float = 3.0
+    # Long enough for the sidecar to stop sending turns to a host that is no longer the actor's, and shorter than it goes
+    # on with a reminder that failed: three times, a second apart.
+    reload_after: float = 2.5
 
     _claim: Claim | None = None
     _fenced_at: float | None = None

@@ -92,6 +92,8 @@ class SafeStateManager(ActorStateManager[Any]):
         the store.
         """
         turn, changes = running_turn(self._actor), self._get_contextual_state_tracker()
+        if not any(kept.change_kind != _UNCHANGED for kept in changes.values()):
+            return
         if turn is not None and turn.given_up:
             changes.clear()
             raise TurnAbandonedError(
@@ -99,8 +101,7 @@ class SafeStateManager(ActorStateManager[Any]):
                 f"nothing of it was saved: call the actor again"
             )
         try:
-            if any(kept.change_kind != _UNCHANGED for kept in changes.values()):
-                self._safe_actor.check_save()
+            self._safe_actor.check_save()
             await super().save_state()
         except BaseException:
             # Whether the write landed is not known here, so neither copy may be trusted.
@@ -135,7 +136,7 @@ class SafeActor(Actor):
 
     Use it like ``dapr.actor.Actor``. A turn that raises, is cancelled or cannot save leaves nothing for the next one,
     not even a value it changed in place: the next turn reads the store. A turn that the sidecar has given up, and that
-    ends after the next one began, is refused with ``TurnAbandonedError``. With reentrancy each call of the chain
+    has something to save after the next one began, is refused with ``TurnAbandonedError``. With reentrancy each call of the chain
     answers for its own changes: what an inner call has saved stays, whatever becomes of the outer one.
 
     Lines of the log written during a turn carry ``actor_type``, ``actor_id``, ``actor_method`` and ``turn``.
@@ -181,27 +182,31 @@ class SafeActor(Actor):
             _running.set(None)
 
     async def _on_deactivate_internal(self) -> None:
-        if self._turn is not None:
-            # The next activation does not wait for it.
-            self._turn.abandoned = True
+        # The next activation does not wait for a turn under way.
+        self._give_up_turn()
         await super()._on_deactivate_internal()
 
     def _follow(self, turn: Turn) -> None:
         """
         Put this turn in the place of the last one, or in the chain that has called back.
         """
-        manager, last = self._state_manager, self._turn
-        if not isinstance(manager, SafeStateManager):
-            return  # a mock of the SDK
+        last = self._turn
         if last is not None and turn.chain is not None and turn.chain == last.chain:
             turn.outer = last
             return
-        if last is not None:
-            # It raised, was cancelled, or still runs: nothing it touched may be seen again.
-            last.abandoned = True
-            manager.detach()
-        manager.begin(turn)
+        self._give_up_turn()
+        if isinstance(self._state_manager, SafeStateManager):  # and no mock of the SDK
+            self._state_manager.begin(turn)
         self._turn = turn
+
+    def _give_up_turn(self) -> None:
+        """
+        Let go of a turn that raised, was cancelled or still runs: nothing it touched may be seen again.
+        """
+        if self._turn is not None:
+            self._turn.abandoned = True
+            if isinstance(self._state_manager, SafeStateManager):
+                self._state_manager.detach()
 
     def _log_fields(self) -> dict[str, str | int]:
         """
