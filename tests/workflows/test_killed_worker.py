@@ -11,17 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from grpc import RpcError
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import Retrying, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
 
 from toolkit import StateStore
 from toolkit.sidecar.resources import default_component
 from workflows.library import TRANSFER
 from workflows.library.runner import output_of
-from workflows.starts import start_once
+from workflows.starts import StartResult, StartTimeoutError, start_once
 
 # Generous: a loaded machine, three restarts.
 LONG = 90
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 ACCOUNTS = [f"a{number}" for number in range(8)]
 
@@ -43,16 +43,20 @@ def start(client, job, states) -> bool:
     """
     Start a posting once, however often the worker dies meanwhile.
     """
-    # Dapr fails a start whose worker is not there, and the first turn of one whose worker dies under it.
+    # Dapr fails a start whose worker is not there, and fails or forgets one whose worker dies under it: then nobody knows
+    # whether it runs, until its claim is old.
     again = Retrying(
-        retry=retry_if_exception_type(RpcError),
-        stop=stop_after_delay(LONG),
+        retry=retry_if_exception_type((RpcError, StartTimeoutError)) | retry_if_result(unknown),
+        stop=stop_after_delay(2 * LONG),
         wait=wait_fixed(0.2),
         reraise=True,
     )
-    return again(
-        lambda: start_once(client, job.workflow, key=job.instance_id, input=job.input, store=states).started
-    )
+    found = again(start_once, client, job.workflow, key=job.instance_id, input=job.input, store=states)
+    return found.started
+
+
+def unknown(found: StartResult) -> bool:
+    return not found.started and found.state is None
 
 
 def run_with_kills(address: str, store: str, worker, client) -> dict:
@@ -68,7 +72,7 @@ def run_with_kills(address: str, store: str, worker, client) -> dict:
             assert -signal.SIGKILL == serving.ended()
             serving = worker(address, store, commits=commits)
         for started in starts:
-            started.result(LONG)
+            started.result(2 * LONG)
         outputs = [output_of(client, job.instance_id, LONG) for job in plan.jobs]
         # While a worker is there: without one Dapr does not know the instances.
         assert [False] * 60 == [start(client, job, states) for job in plan.jobs]

@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -327,3 +328,15 @@ def test_state_outlives_the_worker(wf_sidecar, wf_store):
                 assert 2 == wf_sidecar.result("w1")
     with StateStore("test", port=wf_sidecar.state) as other:
         assert {"n": 2} == other.get("days")
+
+
+def test_it_ends_its_workers():
+    """
+    A runtime that nobody stopped ends with it, and keeps no thread.
+    """
+    before = set(threading.enumerate())
+    with WorkflowSidecar() as sidecar:
+        runtime = sidecar.runtime()
+        runtime.start()
+        assert runtime.wait_for_worker_ready()
+    assert "WorkerRunLoop" not in {thread.name for thread in set(threading.enumerate()) - before}

@@ -65,7 +65,6 @@ class WorkflowSidecar:
     ...     _ = runtime.register_workflow(nap)
     ...     runtime.start()
     ...     sidecar.run("nap", input=60)
-    ...     runtime.shutdown()
     'slept 60 days'
     """
 
@@ -111,8 +110,11 @@ class WorkflowSidecar:
 
     def close(self) -> None:
         """
-        End all streams and calls. Stop the runtimes first: a worker without a sidecar tries to reach it again.
+        End all workers, streams and calls.
         """
+        # Left alone, a worker would look for its sidecar for ever, and its thread would keep the process.
+        for runtime in self._runtimes:
+            runtime.shutdown()
         with self._engine.changed:
             self._engine.closed = True
             self._engine.changed.notify_all()
