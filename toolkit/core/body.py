@@ -15,7 +15,7 @@ import msgspec
 from toolkit.core.intents import intent_of
 from toolkit.core.jobs import check_value
 from toolkit.core.model import ABSENT, CLEAR, TTL, Reply
-from toolkit.core.plan import Path, Plan, version_of
+from toolkit.core.plan import Moved, Path, Plan, version_of
 from toolkit.core.reading import visible
 from toolkit.core.records import Record, op_key
 from toolkit.core.recovery import peek, read_record
@@ -111,6 +111,7 @@ class BodyRun:
 
     Attributes:
         working: The working copy of the batch the attempt is part of, while it is its turn there.
+        moved: A key that changed while the body ran; the log names it.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class BodyRun:
         self.later: list[Callable[[float], Steps[Any]]] = []
         self.path: Path = "single"
         self.plan: Plan | None = None
+        self.moved: Moved | None = None
         self.working: Working | None = None
 
     # -- an attempt begins -----------------------------------------------------------------------------------------
