@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 from tests.log.conftest import lines_of
 from tests.log.test_record import _fits
@@ -151,3 +152,41 @@ def test_a_transaction_tells_its_isolation_and_every_race(tmp_path: Path):
     assert create["base_etag"] == "absent"
     assert again["incarnation"]
     assert again["base_etag"] != "absent"
+
+
+def test_a_read_that_moved_is_named(tmp_path: Path):
+    """
+    A body that saw a mixture lost to somebody, on some key: a read-only audit tells both, as a writer does.
+    """
+    port = MemoryStore(profile="sqlite")
+    with (
+        log_to(tmp_path / "occ.jsonl") as log,
+        StateStore("statestore", port=port) as store,
+        StateStore("statestore", port=port) as rival,
+    ):
+        for key in ("a", "b"):
+            store.create(key, {"n": 0})
+        for writes in (False, True):
+            met: list[bool] = []
+
+            def audit(tx: Any, met: list[bool] = met, writes: bool = writes) -> int:
+                total = int(tx.get("b")["n"])
+                if not met:
+                    met.append(True)
+                    one = threading.Thread(target=rival_counts, args=(rival,))
+                    one.start()
+                    one.join()
+                total += int(tx.get("a")["n"])
+                if writes:
+                    tx.put("sum", {"n": total})
+                return total
+
+            store.transact(audit)
+    conflicts = [line for line in lines_of(log.path) if line["event"] == "occ.conflict"]
+    assert [line["key"] for line in conflicts] == ["b", "b"]
+    assert list(review([log.path]).pairs) == [(conflicts[0]["writer"], "rival")]
+
+
+def rival_counts(rival: StateStore) -> None:
+    with bind(writer="rival"):
+        rival.update("b", lambda held: {"n": held["n"] + 1})

@@ -256,10 +256,11 @@ def test_a_sampled_log_says_so(tmp_path: Path):
     The footer tells what is an estimate, and totals come from the exact summaries.
     """
     summary = {"v": 1, "event": "occ.summary", "timestamp": "2026-01-05T09:00:09Z", "ops": 90, "conflicts": 33, "gave_up": 0,
-               "updates": 90, "dropped": 4}  # fmt: skip
+               "updates": 90, "dropped": 4, "noop": 2, "lost_s": 1.5, "wait_s": 0.5, "total_s": 3.0}  # fmt: skip
     path = write(tmp_path / "log", [won(1, sample=0.1), lost(2, sample=0.1), summary])
     found = answer("summary", path)
     assert (found["operations"], found["conflicts"], found["basis"]) == (90, 33, "summaries")
+    assert (found["lost_s"], found["lost_share"], found["wait_s"], found["noop"]) == (1.5, 0.5, 0.5, 2)
     text = occ("summary", path).stdout
     assert "down to 10 % of races kept" in text
     assert "4 lines could not be written" in text

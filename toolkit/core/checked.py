@@ -42,7 +42,8 @@ class CheckedRun(BodyRun):
             shown = yield from peek(self.site, again, self.deadline)
             wall = (yield from Now()).wall
             _, before = yield from self._look(key)
-            agree = agree and version_of(shown, wall) == before
+            if version_of(shown, wall) != before:
+                agree, self.moved = False, (again, Part(key, reads[key], "lock"))
             self.warm[key] = again
         return agree
 
@@ -72,6 +73,7 @@ class CheckedRun(BodyRun):
                 free = yield from clear(self.site, row, self._age(), self.deadline)
             wall = (yield from Now()).wall
             if version is not None and version_of(free, wall) != version:
+                self.moved = (free, Part(key, row, "lock")) if free is not row else None
                 return None
             if free.expires is not None and (yield from self._wait_for_expiry(free, wall)):
                 return None

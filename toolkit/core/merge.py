@@ -23,7 +23,7 @@ from toolkit.core.judge import Base, Receipt
 from toolkit.core.model import Reply, Row
 from toolkit.core.native import commit_native, commit_single
 from toolkit.core.notes import tx_committed_fields, tx_conflict_fields, tx_unknown_fields
-from toolkit.core.plan import Ended, Ending, Part, Path, Plan, version_of
+from toolkit.core.plan import Ended, Ending, Moved, Part, Path, Plan, version_of
 from toolkit.core.probe import choose_path
 from toolkit.core.records import load, op_key, tx_key
 from toolkit.core.recovery import Age, finish, read_record
@@ -190,9 +190,9 @@ class MergedRun:
         """
         Nobody has written: all have seen the same, if only that stood together (a double collect).
         """
-        agree = yield from self._agree(frozenset[str]().union(*[share.needed for share in open_]))
-        if not agree:
-            yield from self._lost(Ended(Ending.LOST, Reply("OK", "the keys changed while the bodies ran")))
+        moved = yield from self._moved(frozenset[str]().union(*[share.needed for share in open_]))
+        if moved is not None:
+            yield from self._lost(Ended(Ending.LOST, Reply("OK", "the keys changed meanwhile"), *moved))
             return
         for share in open_:
             if share.outcome is not None:
@@ -203,12 +203,12 @@ class MergedRun:
                 share.verdict = Finished(share.result, after=tuple(share.run.buffer.after))
                 yield from share.run.note_committed((), noop=True)
 
-    def _agree(self, keys: frozenset[str]) -> Steps[bool]:
+    def _moved(self, keys: frozenset[str]) -> Steps[Moved | None]:
         if len(keys) < 2:
-            return True
+            return None
         again = Working(self.site, self.age, self.deadline)
         again.add((yield from again.fetch(keys)))
-        return all(again.versions[key] == self.working.versions[key] for key in keys)
+        return self.working.moved(again)
 
     def _commit(self, parts: tuple[Part, ...]) -> Steps[Ended]:
         records = [

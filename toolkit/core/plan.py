@@ -43,6 +43,10 @@ class Part(msgspec.Struct, frozen=True):
     version: str | None = None
 
 
+# A key that changed under an attempt: as it was found, and what the attempt would have built on.
+Moved: TypeAlias = tuple[Seen, Part]
+
+
 class Plan(msgspec.Struct, frozen=True):
     """
     One attempt to commit: its parts in key order, its id, and the record of its operation id, if any.

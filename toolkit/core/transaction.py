@@ -212,7 +212,10 @@ class TxRun(CheckedRun):
         """
         The body saw keys that never stood so together, or that have changed since: a loss like any other.
         """
-        return (yield from self._lost(Ended(Ending.LOST, Reply("OK", "the keys changed while the body ran"))))
+        moved, self.moved = self.moved, None
+        rival, base = moved or (None, None)
+        reply = Reply("OK", "the keys changed while the body ran")
+        return (yield from self._lost(Ended(Ending.LOST, reply, rival, base)))
 
     def _lost(self, ended: Ended) -> Steps[Again]:
         losses = self.losses + 1

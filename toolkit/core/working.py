@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from toolkit.core.model import ABSENT, CLEAR, KEEP, TTL, Reply
-from toolkit.core.plan import Part, version_of
+from toolkit.core.plan import Moved, Part, version_of
 from toolkit.core.recovery import Age, clear
 from toolkit.core.seen import Seen, see
 from toolkit.core.settle import read
@@ -48,6 +48,15 @@ class Working:
         self.made: dict[str, Made] = {}
         self.peeked: dict[str, Seen] = {}
         self.wall = 0.0
+
+    def moved(self, again: Working) -> Moved | None:
+        """
+        A key that another look found changed.
+        """
+        for key, version in sorted(again.versions.items()):
+            if version != self.versions[key]:
+                return again.rows[key], Part(key, self.rows[key], "lock")
+        return None
 
     def fetch(self, keys: frozenset[str]) -> Steps[dict[str, Seen]]:
         """

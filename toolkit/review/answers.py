@@ -87,10 +87,12 @@ def summary(review: Review) -> Row:
     totals, exact = review.totals, review.totals.exact
     conflicts, gave_up, lost_s = review.conflicts, totals.gave_up, review.lost_s
     operations, total_s = review.committed + gave_up + totals.unknown, review.total
-    updates, basis = totals.updates, "lines"
+    updates, noop, wait_s, basis = totals.updates, totals.noop, review.wait_s, "lines"
     if totals.least_sample < 1.0 and exact.get("ops"):
         operations, conflicts, gave_up = exact["ops"], exact["conflicts"], exact["gave_up"]
-        updates, total_s, basis = exact["updates"], exact["total_s"], "summaries"
+        updates, noop, basis = exact["updates"], exact["noop"], "summaries"
+        lost_s, wait_s = exact["lost_s"] or lost_s, exact["wait_s"] or wait_s
+        total_s = exact["total_s"]
     durations = review.total_s
     worst = max(review.keys.all(), key=lambda row: (row.lost_s, row.losses), default=None)
     return {
@@ -98,7 +100,7 @@ def summary(review: Review) -> Row:
         "operations": number(operations),
         "committed": number(operations - gave_up - totals.unknown),
         "updates": number(updates),
-        "noop": number(totals.noop),
+        "noop": number(noop),
         "conflicts": number(conflicts),
         # Of all attempts: an operation that gave up has lost its last one too.
         "conflict_ratio": share(conflicts, conflicts + operations - gave_up - totals.unknown),
@@ -108,7 +110,7 @@ def summary(review: Review) -> Row:
         "warnings": number(totals.warnings),
         "lost_s": round(lost_s, 6),
         "lost_share": share(lost_s, total_s),
-        "wait_s": round(review.wait_s, 6),
+        "wait_s": round(wait_s, 6),
         "total_s": {
             name: round(durations.quantile(q), 6) for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
         },

@@ -302,7 +302,7 @@ class Review:
 
     def _summary(self, line: Summary) -> None:
         exact = self.totals.exact
-        for name in (*_EXACT, "lost_s", "total_s"):
+        for name in (*_EXACT, "lost_s", "wait_s", "total_s"):
             exact[name] = exact.get(name, 0) + getattr(line, name)
 
     def advance(self, seconds: float | None) -> None:

@@ -119,7 +119,7 @@ def expand(names: Sequence[str]) -> list[str]:
             if not inside:
                 raise InputError(f"{name} is a directory without a conflict log (*.jsonl, *.log, also .gz)")
             found.update(dict.fromkeys(inside))
-        elif matches := sorted(glob.glob(name)):  # noqa: PTH207 - the pattern may be absolute
+        elif matches := sorted(glob.glob(name, recursive=True)):  # noqa: PTH207 - the pattern may be absolute
             found.update(dict.fromkeys(matches))
         else:
             raise InputError(
