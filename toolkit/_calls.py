@@ -27,7 +27,7 @@ from toolkit.core.transaction import Options, TxRun
 from toolkit.core.txreceipt import PREFIX as TX_RECEIPT
 from toolkit.core.txreceipt import TxReceipt, outcome_of_op, resolve_tx, void_op
 from toolkit.core.value import encode, plain, seal
-from toolkit.errors import StoreUnavailableError, TTLUnsupportedError
+from toolkit.errors import StoreUnavailableError, TTLUnsupportedError, UnsafeStoreError
 from toolkit.stores import Call, Verdict
 
 _READ_WRITE: Final = Access.READ | Access.WRITE
@@ -51,11 +51,23 @@ class Calls(BaseStateStore):
         site = self._live()
         self._writing("transact")
         self._protected(site, options.label, "transact")
-        if options.op_id is not None and self.access is not Access.ALL:
-            # Its record is written even if the body writes nothing.
-            self._require(op_key(options.op_id), Access.WRITE, "transact with op_id=")
+        if options.op_id is not None:
+            self._recordable(site, options.op_id, "transact with op_id=")
         started = time.monotonic()
         return TxRun(site, options, time.time(), started + options.budget, started)
+
+    def _recordable(self, site: Site, op_id: str, call: str) -> None:
+        """
+        Refuse a call that cannot write the record of its operation, even if its body writes nothing.
+        """
+        if self.access is not Access.ALL:
+            self._require(op_key(op_id), Access.WRITE, call)
+        if not site.rules.can_create:
+            raise UnsafeStoreError(
+                f"op_id {op_id!r}: {call} needs a record, and this store has no safe way to create one; "
+                f"update(..., op_id=...) keeps the id in the key itself, which must exist",
+                reasons=site.rules.create_reasons,
+            )
 
     def _job(
         self, verb: Verb, key: str, right: Access, label: str, ttl: TTL = KEEP, op_id: str | None = None
@@ -214,8 +226,8 @@ class Calls(BaseStateStore):
     def _voiding(self, op_id: str) -> Steps[Outcome]:
         site = self._live()
         self._writing("void")
-        self._require(op_key(check_op_id(op_id)), Access.WRITE, "void")
-        self._protected(site, op_id, "void")
+        self._protected(site, check_op_id(op_id), "void")
+        self._recordable(site, op_id, "void")
         return void_op(site, op_id, self._deadline())
 
     def _snapshotting(self, keys: Iterable[str]) -> Steps[Mapping[str, Any]]:

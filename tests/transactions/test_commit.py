@@ -20,6 +20,7 @@ from toolkit.errors import (
     CorruptValueError,
     StateError,
     TransactionsUnsupportedError,
+    UnsafeStoreError,
     ValueTooLargeError,
 )
 from toolkit.log import log_to
@@ -151,6 +152,31 @@ def test_a_store_known_from_source_only() -> None:
     with StateStore("s", port=port, profile=profile, accept_unverified=True) as store:
         store.transact(move)
         assert store.get("a") == {"n": 3}
+
+
+def test_a_store_without_a_safe_create() -> None:
+    """Keys that exist take part by the store's own transactions; what would create one is refused before it is sent."""
+    port = MemoryStore("sqlserver")
+    for key in "ab":
+        port.put(Write(key, b'{"n":1}'))
+
+    def make(tx: Any) -> None:
+        tx.put("a", {"n": 9})
+        tx.put("new", {"n": 9})
+
+    with StateStore("s", port=port) as store:
+        store.transact(move)
+        assert store._live().path == "native"
+        assert dict(store.snapshot("ab")) == {"a": {"n": 2}, "b": {"n": 2}}
+        before = port.calls["put"], port.calls["multi"]
+        for call in (
+            lambda: store.transact(make),
+            lambda: store.transact(move, op_id="op"),
+            lambda: store.void("op"),
+        ):
+            with pytest.raises(UnsafeStoreError, match="create"):
+                call()
+        assert (port.calls["put"], port.calls["multi"]) == before
 
 
 def test_reads_that_are_not_linearizable() -> None:

@@ -99,7 +99,7 @@ def probe_native(site: Site) -> Steps[Finding]:
     keys = (f"{name}-a", f"{name}-b", f"{name}-c")
     ttl = _SCRATCH_LIFE if site.profile.has_ttl else None
     body = b'{"probe":"a transaction of two keys"}'
-    reply = yield from Multi(tuple([create_write(site.profile, key, body, ttl) for key in keys[:2]]))
+    reply = yield from Multi(tuple([_scratch(site, key, body, ttl) for key in keys[:2]]))
     finding = _taken(site, reply, "two new keys")
     if not finding.reason:
         rows = yield from GetAll(keys[:2])
@@ -109,6 +109,15 @@ def probe_native(site: Site) -> Steps[Finding]:
     if site.profile.send_ttl == "never" or not site.profile.has_ttl:
         yield from PutAll(tuple([Write(key, None) for key in keys]))
     return finding
+
+
+def _scratch(site: Site, key: str, body: bytes, ttl: int | None) -> Write:
+    """
+    The first write of a scratch key; its random name is nobody else's, so a store without a safe create will do.
+    """
+    if site.profile.safe_create:
+        return create_write(site.profile, key, body, ttl)
+    return Write(key, body, ttl=None if site.profile.send_ttl == "never" else ttl)
 
 
 def _taken(site: Site, reply: Reply, what: str) -> Finding:
@@ -160,7 +169,7 @@ def _refused_whole(
         return finding
     stale = cas_write(profile, keys[0], b'{"probe":3}', first.etag, ttl)
     good = cas_write(profile, keys[1], b'{"probe":3}', second.etag, ttl)
-    refused = yield from Multi((good, stale, create_write(profile, keys[2], b'{"probe":3}', ttl)))
+    refused = yield from Multi((good, stale, _scratch(site, keys[2], b'{"probe":3}', ttl)))
     if site.judge_reply(Call.MULTI, refused) is Verdict.COMMITTED:
         return Finding("a transaction with a stale ETag was acknowledged")
     after = yield from GetAll(keys[1:])
