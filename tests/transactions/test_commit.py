@@ -19,6 +19,7 @@ from toolkit.errors import (
     AttemptsExhaustedError,
     CorruptValueError,
     StateError,
+    TooManyOperationsError,
     TransactionsUnsupportedError,
     UnsafeStoreError,
     ValueTooLargeError,
@@ -254,6 +255,27 @@ def test_limits_come_before_anything_is_sent(profile: str) -> None:
         # Each read its two keys; one also its operation record.
         assert (port.calls["put"], port.calls["multi"], port.calls["get"] - 5) == before
         assert store.outcome("op") is Outcome.NOT_COMMITTED
+
+
+def test_more_operations_than_the_store_takes() -> None:
+    """Every key counts that is read, written or recorded, and nothing is sent; a peek does not count."""
+    profile = replace(profile_of("postgresql/v2"), max_operations=3)
+    port = MemoryStore(profile)
+
+    def body(tx: Any, read: str, *, peeks: bool = False) -> None:
+        for key in read:
+            _ = tx.peek(key) if peeks else tx.get(key)
+        tx.put("a", {"n": 1})
+
+    with StateStore("s", port=port, profile=profile) as store:
+        store.transact(move)
+        before = port.calls["put"], port.calls["multi"]
+        for read, op_id in (("bcd", None), ("bc", "op")):
+            with pytest.raises(TooManyOperationsError, match="takes 3"):
+                store.transact(body, read, op_id=op_id)
+        assert (port.calls["put"], port.calls["multi"]) == before
+        store.transact(body, "bcdef", peeks=True)
+        store.transact(body, "bc")
 
 
 def test_points_are_those_of_the_commit() -> None:
