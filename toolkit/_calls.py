@@ -53,24 +53,21 @@ class Calls(BaseStateStore):
         self._writing("transact")
         self._protected(site, f"transact({options.label})")
         if options.op_id is not None:
-            self._recordable(site, f"transact({options.label}) with op_id=")
-            if self.access is not Access.ALL:
-                # Its record is written even if the body writes nothing.
-                self._require(op_key(options.op_id), Access.WRITE, "transact with op_id=")
+            self._recordable(site, options.op_id, "transact with op_id=")
         started = time.monotonic()
         return TxRun(site, options, time.time(), started + options.budget, started)
 
-    def _recordable(self, site: Site, call: str) -> None:
+    def _recordable(self, site: Site, op_id: str, call: str) -> None:
         """
-        Refuse what needs an op record where no key can be created safely.
+        Refuse a call that cannot write the record of its operation, even if its body writes nothing.
         """
-        profile = site.profile
-        if not profile.safe_create:
+        if self.access is not Access.ALL:
+            self._require(op_key(op_id), Access.WRITE, call)
+        if not site.rules.can_create:
             raise UnsafeStoreError(
-                f"{call} needs a record of its own, and {profile.type} {profile.version} has no safe way to create a key: "
-                f"of two creators both can win. Ids of calls on one key work here, since they lie in its value: "
-                f"store.update(key, change, op_id=...)",
-                reasons=(f"{profile.type} {profile.version} has no safe create.",),
+                f"op_id {op_id!r}: {call} needs a record, and this store has no safe way to create one; "
+                f"update(..., op_id=...) keeps the id in the key itself, which must exist",
+                reasons=site.rules.create_reasons,
             )
 
     def _job(
@@ -233,9 +230,8 @@ class Calls(BaseStateStore):
     def _voiding(self, op_id: str) -> Steps[Outcome]:
         site = self._live()
         self._writing("void")
-        self._require(op_key(check_op_id(op_id)), Access.WRITE, "void")
-        self._protected(site, f"void({op_id!r})")
-        self._recordable(site, f"void({op_id!r})")
+        self._protected(site, f"void({check_op_id(op_id)!r})")
+        self._recordable(site, op_id, "void")
         return void_op(site, op_id, self._deadline())
 
     def _snapshotting(self, keys: Iterable[str]) -> Steps[Mapping[str, Any]]:

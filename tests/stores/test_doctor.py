@@ -85,6 +85,30 @@ def test_every_lie_is_found(lie: str, fact: str, found: str | bool) -> None:
     assert {} == wire.rows
 
 
+@pytest.mark.parametrize(
+    ("type", "lie", "one_key", "several_keys", "word"),
+    [
+        ("state.sqlite", None, "single", "native", "proved on scratch keys"),
+        ("state.sqlite", "encrypted", "single", "intents", "do not keep their word"),
+        ("state.sqlite", "partial transactions", "single", "intents", "do not keep their word"),
+        ("state.redis", None, "single", "intents", "do not keep their word"),
+        ("state.etcd", None, None, None, "refused"),
+        ("state.sqlserver", None, "single", "native", "if that fails: none"),
+        ("state.sqlserver", "encrypted", "single", None, "cannot be created safely"),
+        ("state.oracledatabase", None, "single", "native", "accept_unverified=True"),
+    ],
+)
+def test_the_commit_paths_are_named(
+    type: str, lie: str | None, one_key: str | None, several_keys: str | None, word: str
+) -> None:
+    """By what the profile allows and what was seen; in words and in JSON."""
+    report = run(FakeWire(type=type, lies=frozenset([lie] if lie else [])))
+    told = report.to_json()["commit_paths"]
+    assert (told["one_key"], told["several_keys"]) == (one_key, several_keys)
+    assert word in told["why"]
+    assert str(report.paths).startswith("commit paths: one key: ")
+
+
 def test_the_wording_of_a_conflict_must_be_known() -> None:
     """
     A refusal the classifier would not take for a conflict is worse than the profile, and quoted.

@@ -19,6 +19,7 @@ from toolkit.errors import (
     AttemptsExhaustedError,
     CorruptValueError,
     StateError,
+    TooManyOperationsError,
     TransactionsUnsupportedError,
     UnsafeStoreError,
     ValueTooLargeError,
@@ -154,25 +155,29 @@ def test_a_store_known_from_source_only() -> None:
         assert store.get("a") == {"n": 3}
 
 
-def test_a_store_whose_keys_cannot_be_created_safely() -> None:
-    """Transactions over keys that are there are its own; what would create a key is refused before anything is sent."""
+def test_a_store_without_a_safe_create() -> None:
+    """Keys that exist take part by the store's own transactions; what would create one is refused before it is sent."""
     port = MemoryStore("sqlserver")
-    for key in ("a", "b"):
-        port.world.put(Write(key, b'{"n":1}'))
+    for key in "ab":
+        port.put(Write(key, b'{"n":1}'))
+
+    def make(tx: Any) -> None:
+        tx.put("a", {"n": 9})
+        tx.put("new", {"n": 9})
+
     with StateStore("s", port=port) as store:
         store.transact(move)
-        assert {"a": {"n": 2}, "b": {"n": 2}} == store.get_many(["a", "b"])
-        assert {"a", "b"} == set(port.world.rows)
-        sent = port.calls["put"], port.calls["multi"]
-        for call, what in (
-            (lambda: store.transact(move, op_id="x"), r"transact\(.*\) with op_id="),
-            (lambda: store.void("x"), r"void\('x'\)"),
-            (lambda: store.transact(lambda tx: tx.put("c", {})), "key 'c': .* nothing was sent"),
+        assert store._live().path == "native"
+        assert dict(store.snapshot("ab")) == {"a": {"n": 2}, "b": {"n": 2}}
+        before = port.calls["put"], port.calls["multi"]
+        for call in (
+            lambda: store.transact(make),
+            lambda: store.transact(move, op_id="op"),
+            lambda: store.void("op"),
         ):
-            with pytest.raises(UnsafeStoreError, match=what) as caught:
+            with pytest.raises(UnsafeStoreError, match="create"):
                 call()
-            assert caught.value.reasons
-        assert sent == (port.calls["put"], port.calls["multi"])
+        assert (port.calls["put"], port.calls["multi"]) == before
 
 
 def test_reads_that_are_not_linearizable() -> None:
@@ -250,6 +255,27 @@ def test_limits_come_before_anything_is_sent(profile: str) -> None:
         # Each read its two keys; one also its operation record.
         assert (port.calls["put"], port.calls["multi"], port.calls["get"] - 5) == before
         assert store.outcome("op") is Outcome.NOT_COMMITTED
+
+
+def test_more_operations_than_the_store_takes() -> None:
+    """Every key counts that is read, written or recorded, and nothing is sent; a peek does not count."""
+    profile = replace(profile_of("postgresql/v2"), max_operations=3)
+    port = MemoryStore(profile)
+
+    def body(tx: Any, read: str, *, peeks: bool = False) -> None:
+        for key in read:
+            _ = tx.peek(key) if peeks else tx.get(key)
+        tx.put("a", {"n": 1})
+
+    with StateStore("s", port=port, profile=profile) as store:
+        store.transact(move)
+        before = port.calls["put"], port.calls["multi"]
+        for read, op_id in (("bcd", None), ("bc", "op")):
+            with pytest.raises(TooManyOperationsError, match="takes 3"):
+                store.transact(body, read, op_id=op_id)
+        assert (port.calls["put"], port.calls["multi"]) == before
+        store.transact(body, "bcdef", peeks=True)
+        store.transact(body, "bc")
 
 
 def test_points_are_those_of_the_commit() -> None:

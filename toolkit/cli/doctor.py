@@ -202,6 +202,7 @@ def _show(console: Console, report: Report) -> None:
         console.print(f"note: {warning}", markup=False, highlight=False)
     for key in report.left:
         console.print(f"could not be removed: {key}", style="red", markup=False)
+    console.print(str(report.paths), markup=False, highlight=False)
     console.print(_verdict(report), markup=False, highlight=False)
     console.print()
 

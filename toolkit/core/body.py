@@ -16,13 +16,8 @@ import msgspec
 from toolkit.core.buffer import Buffer, Buffered
 from toolkit.core.intents import intent_of
 from toolkit.core.jobs import check_value
-<<<<<<< HEAD
 from toolkit.core.model import ABSENT, CLEAR, TTL, Reply, Row
-from toolkit.core.plan import Path, Plan, version_of
-=======
-from toolkit.core.model import ABSENT, CLEAR, TTL, Reply
 from toolkit.core.plan import Moved, Path, Plan, version_of
->>>>>>> part-h
 from toolkit.core.reading import visible
 from toolkit.core.records import Record, load, op_key
 from toolkit.core.recovery import peek, read_record
@@ -89,11 +84,8 @@ class BodyRun:
 
     Attributes:
         working: The working copy of the batch the attempt is part of, while it is its turn there.
-<<<<<<< HEAD
         apart: How many of the reads of the attempt its body has waited for one by one.
-=======
         moved: A key that changed while the body ran; the log names it.
->>>>>>> part-h
     """
 
     def __init__(

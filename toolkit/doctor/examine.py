@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
 from toolkit.doctor.bench import Bench, ProbeError
 from toolkit.doctor.expiry import EXPIRY
 from toolkit.doctor.facts import Finding, Match, compare
+from toolkit.doctor.paths import CommitPaths, commit_paths
 from toolkit.doctor.probes import SEQUENTIAL
 from toolkit.doctor.races import RACES
 from toolkit.doctor.wire import About, Wire
@@ -56,6 +57,13 @@ class Report:
         """
         return tuple(finding for finding in self.findings if finding.match is Match.WORSE)
 
+    @property
+    def paths(self) -> CommitPaths:
+        """
+        How the toolkit commits here.
+        """
+        return commit_paths(self.profile, self.facts)
+
     def to_json(self) -> dict[str, Any]:
         """
         Give the report as the object ``occ doctor --json`` prints.
@@ -70,6 +78,7 @@ class Report:
             "tier": self.profile.tier,
             "accepted": self.profile.accepted,
             "reasons": list(self.profile.reasons),
+            "commit_paths": asdict(self.paths),
             "worse": len(self.worse),
             "findings": [
                 {"fact": f.fact, "expected": list(f.expected), "found": f.found, "match": f.match.value}
