@@ -185,7 +185,7 @@ def test_the_profile_of_an_honest_unknown_store(tmp_path: Path) -> None:
         profile.create,
         profile.native,
     )
-    assert not profile.linearizable
+    assert "source" == profile.evidence
     assert Call.CAS in profile.suspects
     path = tmp_path / "profile.json"
     path.write_text(dumps(profile))
@@ -276,6 +276,16 @@ def test_evidence_is_written_only_when_asked(tmp_path: Path, monkeypatch: pytest
     assert dict(report.facts) == evidence.facts
 
 
+def test_a_runtime_the_profile_was_not_made_for_is_told() -> None:
+    """
+    The facts may have changed there, so the report says so; at the runtime of the profile it says nothing.
+    """
+    wire = FakeWire()
+    for runtime, told in (("1.20.0", True), ("1.18.3", False), ("unknown", False)):
+        report = examine(wire, "s", about=replace(wire.about(), runtime=runtime), probes={})
+        assert told == any(runtime in warning for warning in report.warnings)
+
+
 def test_profiles_are_held_against_evidence(tmp_path: Path) -> None:
     """
     Live without a file, a file without live, and a file that disagrees are each told.
@@ -288,6 +298,8 @@ def test_profiles_are_held_against_evidence(tmp_path: Path) -> None:
     write(of_report(run(FakeWire()), "a fake", day), path_of(profile, tmp_path))
     assert [] == problems({key: live}, tmp_path)
     assert "does not say live" in problems({key: source}, tmp_path)[0]
+    older = replace(live, runtime=">=1.16,<1.17")
+    assert "holds for daprd >=1.16,<1.17, its evidence is of 1.18.2" in problems({key: older}, tmp_path)[0]
     write(
         of_report(run(FakeWire(lies=frozenset({"resurrection"}))), "a fake", day), path_of(profile, tmp_path)
     )

@@ -7,11 +7,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from toolkit import StateStore, TransactionsUnsupportedError
 from toolkit.cli.doctor import doctor
 from toolkit.sidecar import Sidecar, component, free_ports
 from toolkit.stores.saved import load
@@ -66,6 +68,26 @@ def test_what_the_metadata_does_not_say(app: typer.Typer, sidecar: Sidecar, tmp_
     assert "claims" not in result.stdout
     profile = load(path)
     assert ("state.new", "B", "truthful") == (profile.type, profile.tier, profile.native)
+    _use(path)
+
+
+def _use(path: Path) -> None:
+    """
+    Single keys work by the saved profile as it is, transactions over several with the word of the user.
+    """
+
+    def both(tx: Any) -> None:
+        for key in ("a", "b"):
+            tx.put(key, {"n": tx.get(key)["n"] + 1})
+
+    with StateStore("statestore", profile=path) as store:
+        for key in ("a", "b"):
+            store.create(key, {"n": 1})
+        with pytest.raises(TransactionsUnsupportedError, match="accept_unverified=True"):
+            store.transact(both)
+    with StateStore("statestore", profile=str(path), accept_unverified=True) as store:
+        store.transact(both)
+        assert {"a": {"n": 2}, "b": {"n": 2}} == store.get_many(["a", "b"])
 
 
 @pytest.mark.parametrize(

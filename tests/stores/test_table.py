@@ -93,6 +93,25 @@ def test_a_profile_is_consistent(profile: Profile) -> None:
         assert sentence.endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("daprd", "covered"),
+    [
+        ("1.18.0", True),
+        ("1.18.2", True),
+        ("1.18.2-rc.1", True),
+        ("1.19.0", False),
+        ("1.17.9", False),
+        ("edge", False),
+    ],
+)
+def test_a_profile_holds_for_a_range_of_daprd(daprd: str, covered: bool) -> None:
+    """
+    Every profile names the versions its facts were seen at.
+    """
+    for profile in ALL:
+        assert covered == profile.covers(daprd)
+
+
 def test_redis_creates_by_the_impossible_etag() -> None:
     """
     Redis overwrites on first-write, so a create is a compare-and-set nobody can win over an existing key.

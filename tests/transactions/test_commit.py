@@ -25,6 +25,8 @@ from toolkit.errors import (
     ValueTooLargeError,
 )
 from toolkit.log import log_to
+from toolkit.stores import Profile, profiles
+from toolkit.stores.docs import several_keys
 from toolkit.testing.memory import MemoryStore, profile_of
 from toolkit.testing.points import PointError, arm, fail, record
 
@@ -178,6 +180,22 @@ def test_a_store_without_a_safe_create() -> None:
             with pytest.raises(UnsafeStoreError, match="create"):
                 call()
         assert (port.calls["put"], port.calls["multi"]) == before
+
+
+@pytest.mark.parametrize("profile", [one for one in profiles.values() if one.accepted], ids=lambda p: p.type)
+def test_the_published_table_says_how_several_keys_are_committed(profile: Profile) -> None:
+    """What the page about stores says of each store is what a transaction of two keys does there."""
+    port = MemoryStore(profile)
+    for key in ("a", "b"):
+        port.world.put(Write(key, b'{"n":1}'))
+    with StateStore("s", port=port) as store:
+        try:
+            store.transact(move)
+        except TransactionsUnsupportedError:
+            assert "no" == several_keys(profile)
+        else:
+            assert store._live().path == several_keys(profile)
+            assert {"a": {"n": 2}, "b": {"n": 2}} == store.get_many(["a", "b"])
 
 
 def test_reads_that_are_not_linearizable() -> None:

@@ -33,8 +33,9 @@ def derive(report: Report) -> Profile:
     """
     Make a profile that counts on nothing the doctor did not see.
 
-    It is careful where one run on one machine proves little: every conflict is confirmed by a re-read, drivers are
-    taken to send twice, and reads not to be linearizable, so that transactions need ``accept_unverified=True``.
+    It is careful where one run on one machine proves little: every conflict is confirmed by a re-read and drivers are
+    taken to send twice. Whether strong reads are linearizable no run tells: transactions over several keys need the
+    word of whoever passes ``accept_unverified=True``.
     """
     facts = report.facts
     reasons = tuple(
@@ -59,7 +60,6 @@ def derive(report: Report) -> Profile:
         recreates=facts.get("compare-and-set-on-deleted") != "refused",
         suspects=_CONDITIONAL,
         resends=True,
-        linearizable=False,
         strong_reads=True,
         create_texts=_texts(report, "create-over-existing", "first-write-over-plain"),
         multi_conflict_texts=_texts(report, "transaction-stale", "transaction-first-write"),

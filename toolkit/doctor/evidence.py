@@ -62,6 +62,8 @@ def problems(table: Mapping[tuple[str, str], Profile] = profiles, directory: Pat
             continue
         if profile.evidence != "live":
             found.append(f"{name} has an evidence file and does not say live")
+        if not profile.covers(evidence.daprd):
+            found.append(f"{name} holds for daprd {profile.runtime}, its evidence is of {evidence.daprd}")
         found.extend(f"{name}: {text}" for text in disagreements(profile, evidence.facts))
     known = {path_of(profile, directory).name for profile in table.values()}
     found.extend(

@@ -146,9 +146,20 @@ def examine(
         bench.facts,
         bench.answers,
         bench.skipped,
-        (*_claims(about, bench), *bench.notes, *bench.unrecognised),
+        (*_age(about, profile), *_claims(about, bench), *bench.notes, *bench.unrecognised),
         tuple(left),
     )
+
+
+def _age(about: About, profile: Profile) -> list[str]:
+    """
+    Tell when the profile is not about this version of the runtime.
+    """
+    if about.runtime == "unknown" or profile.covers(about.runtime):
+        return []
+    return [
+        f"The profile was made for daprd {profile.runtime}, this is {about.runtime}: what is not probed here may differ."
+    ]
 
 
 def _claims(about: About, bench: Bench) -> list[str]:

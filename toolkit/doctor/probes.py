@@ -141,6 +141,19 @@ def empty_etag(bench: Bench) -> None:
     bench.answers["empty-etag"] = f"{reply.code}, {'written' if written else 'not written'}"
     if reply.ok and not written:
         bench.notes.append("A write with an empty ETag is acknowledged and not made.")
+    reply = bench.wire.send(Op(key, None, etag=""))
+    bench.answers["delete-empty-etag"] = f"{reply.code}, {'kept' if bench.read(key).present else 'gone'}"
+
+
+def last_write_with_etag(bench: Bench) -> None:
+    """
+    A stale ETag together with last-write, which some components take for no condition.
+    """
+    key, etag = bench.made(_A)
+    bench.set(key, _B)
+    reply = bench.wire.send(Op(key, _C, etag=etag or "1", concurrency=Concurrency.LAST_WRITE))
+    written = bench.read(key).data == _C
+    bench.answers["last-write-stale-etag"] = f"{reply.code}, {'written' if written else 'not written'}"
 
 
 def malformed_etag(bench: Bench) -> None:
@@ -302,6 +315,7 @@ SEQUENTIAL: Final[Mapping[str, Callable[[Bench], None]]] = MappingProxyType(
         "create": create_by_recipe,
         "first-write over an existing key": first_write_over_existing,
         "empty ETag": empty_etag,
+        "last-write with a stale ETag": last_write_with_etag,
         "malformed ETag": malformed_etag,
         "conditional delete": conditional_delete,
         "transaction with a stale ETag": transaction,

@@ -65,12 +65,10 @@ def several_keys(profile: Profile) -> str:
     """
     Name the way several keys are committed together.
     """
-    if not profile.accepted:
+    if not profile.accepted or not profile.linearizable:
         return "no"
     if profile.native == "truthful":
         return "native"
-    if profile.native == "read-back":
-        return "native, proved by reading back"
     return "intents" if profile.safe_create else "no"
 
 
@@ -160,7 +158,7 @@ _ETAG_FACTS: Final = (
 
 _NATIVE: Final = {
     "truthful": "atomic, ETags honoured",
-    "read-back": "atomic; a lost commit is answered OK",
+    "read-back": "atomic, but a lost commit is answered OK: not used",
     "none": "none, or not to be relied on",
 }
 

@@ -39,8 +39,8 @@ MONGODB: Final = Profile(
     cautions=(
         _EMULATED,
         (
-            "Transactions need a replica set, and the component drops the error of a failed commit: the toolkit proves "
-            "each by reading back."
+            "Transactions need a replica set, and the component drops the error of a failed commit: the toolkit commits "
+            "several keys by its own protocol, never by MongoDB's transactions."
         ),
         _RESURRECTION,
         (

@@ -5,6 +5,7 @@ What a profile says of a Dapr state store: facts, not behaviour.
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -59,7 +60,8 @@ class Profile:
         version: Component version, ``v1`` when a component file names none.
         tier: A full, B with care, C single keys only, D refused for protected writes.
         create: How a key is created so that exactly one of several creators wins.
-        native: Whether the store's own transactions are atomic and their ETags honoured.
+        native: Whether the store's own transactions are atomic and their ETags honoured; only ``truthful`` ones are
+            used, ``read-back`` ones may be lost behind an OK.
         send_ttl: ``always`` where an update keeps an old TTL (Redis), ``never`` where expired rows linger as ghosts or
             the store has no TTL, else ``when-set``.
         has_ttl: Whether the store can expire keys (the toolkit's own ``exp`` decides; this is garbage collection).
@@ -163,3 +165,17 @@ class Profile:
         Whether of several creators of one key exactly one wins.
         """
         return self.create != "none"
+
+    def covers(self, daprd: str) -> bool:
+        """
+        Whether the facts hold for this version of daprd; they were not seen at a build without a number.
+        """
+        low, high = self.runtime.removeprefix(">=").split(",<")
+        return _numbers(low) <= _numbers(daprd) < _numbers(high)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """
+    The numbers a version begins with, for comparison.
+    """
+    return tuple([int(part) for part in re.findall(r"\d+", version.partition("-")[0])])
