@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from toolkit._base import BaseStateStore
-from toolkit._checks import check_change, check_keys, check_op_id, check_ttl, name_of
+from toolkit._checks import check_change, check_op_id, check_ttl, name_of
 from toolkit._queue import Ticket
 from toolkit.codec import coded, from_stored, to_stored
 from toolkit.core.jobs import NO_DEFAULT, Verb, check_value
@@ -177,7 +177,7 @@ class Calls(BaseStateStore):
         return Entry(key, self.user_form(key, entry.value), entry.etag, exists=True)
 
     def _getting_many(self, keys: Iterable[str]) -> Steps[dict[str, Any]]:
-        wanted = check_keys(keys)
+        wanted = tuple(dict.fromkeys(keys))
         site = self._live()
         for key in wanted:
             self._reading(key, "get_many")
@@ -208,7 +208,7 @@ class Calls(BaseStateStore):
         return void_op(site, op_id, self._deadline())
 
     def _snapshotting(self, keys: Iterable[str]) -> Steps[Mapping[str, Any]]:
-        wanted = check_keys(keys)
+        wanted = tuple(dict.fromkeys(keys))
         site = self._live()
         for key in wanted:
             self._reading(key, "snapshot")
