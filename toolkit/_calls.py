@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from toolkit._base import BaseStateStore
-from toolkit._checks import check_change, check_keys, check_op_id, check_receipt, check_ttl, name_of
+from toolkit._checks import check_change, check_op_id, check_receipt, check_ttl, name_of
 from toolkit._queue import Ticket
 from toolkit.codec import coded, from_stored, to_stored
 from toolkit.core.jobs import NO_DEFAULT, Verb, check_value
@@ -201,7 +201,7 @@ class Calls(BaseStateStore):
         return self._getting_decoded_many(*self._reading_all(keys, "get_many"))
 
     def _reading_all(self, keys: Iterable[str], call: str) -> tuple[Site, tuple[str, ...]]:
-        wanted = check_keys(keys)
+        wanted = tuple(dict.fromkeys(keys))
         site = self._live()
         for key in wanted:
             self._reading(key, call)

@@ -4,7 +4,7 @@ Checks of arguments: what cannot be meant is refused before anything is sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import FunctionType, MethodType
 from typing import Any, Final
 
@@ -46,15 +46,6 @@ def _encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def check_keys(keys: Iterable[str]) -> tuple[str, ...]:
-    """
-    Several keys, each once; one text is a mistake, though its characters would be keys.
-    """
-    if isinstance(keys, str):
-        raise TypeError(f"keys are several texts, such as [{keys!r}], not one")
-    return tuple(dict.fromkeys(keys))
 
 
 def check_etag(etag: Any, call: str) -> ETag | Absent:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from toolkit._async_turns import AsyncKeyTurns
 from toolkit._calls import Calls
-from toolkit._checks import check_keys, check_ttl
+from toolkit._checks import check_ttl
 from toolkit._drive import AsyncWorld, World, drive, drive_async
 from toolkit._turns import KeyTurns
 from toolkit.core.body import NOTHING
@@ -167,7 +167,7 @@ class Transaction(BaseTransaction):
         """
         The values of those keys that exist, read in parallel; all are guarded.
         """
-        wanted = check_keys(keys)
+        wanted = tuple(dict.fromkeys(keys))
         for key in wanted:
             self._check(key, Access.READ, "tx.get_many")
         self._turns.touch(wanted)
@@ -222,7 +222,7 @@ class AsyncTransaction(BaseTransaction):
         """
         See ``Transaction.get_many``.
         """
-        wanted = check_keys(keys)
+        wanted = tuple(dict.fromkeys(keys))
         for key in wanted:
             self._check(key, Access.READ, "tx.get_many")
         with self._turns:

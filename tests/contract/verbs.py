@@ -45,9 +45,6 @@ class Verbs:
         asked = [f"{key}-b", f"{key}-none", f"{key}-a", f"{key}-b"]
         assert list(store.get_many(asked).items()) == [(f"{key}-b", {"n": 2}), (f"{key}-a", [1])]
         assert store.get_many([]) == {}
-        for call in (store.get_many, store.snapshot):
-            with pytest.raises(TypeError, match="several"):
-                call(key)
 
     def test_a_value_read_is_a_copy(self, store: Caller, key: str) -> None:
         """What a caller does to it reaches nobody."""

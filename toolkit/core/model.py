@@ -70,7 +70,12 @@ class ETag(msgspec.Struct, frozen=True):
 
         Raises:
             InvalidETagError: The text is not an ETag of this toolkit.
+            TypeError: It is no text, such as the None of a header that is not there.
         """
+        if not isinstance(text, str):
+            raise TypeError(
+                f"an ETag is read from text, not from {text!r}: a header that is missing names no version"
+            )
         bare = text.strip().removeprefix("W/").strip('"')
         if bare == Marker.ABSENT.value:
             return ABSENT
