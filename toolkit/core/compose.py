@@ -86,7 +86,7 @@ def successor(
         digest=hashed,
         writes=before.writes + 1 if before and seen.valid else 1,
         last=str(write) if unchanged else "",
-        kind=(kind or "committed") if unchanged else "",
+        kind=kind if unchanged else "",
         slots=slots,
         ops=ops if ops is not None else before.ops if before else (),
         drops=seen.drops + dropped,
