@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from toolkit.core.model import Reply, Row, Write
+from toolkit.core.model import Row, Write
 from toolkit.core.site import Site
 from toolkit.core.steps import Get, Multi, Put, Steps
 from toolkit.stores import Call, Verdict, cas_write, create_write
@@ -47,8 +47,8 @@ class Ghost:
             self._guard = answer if isinstance(answer, Row) else None
             return
         guard, self._guard = self._guard, None
-        answer: Reply = yield from Multi((self._moved(guard), Write(self._key, None)), timeout)
-        if not answer.ok:
+        reply = yield from Multi((self._moved(guard), Write(self._key, None)), timeout)
+        if not reply.ok:
             yield from self._fence(guard, timeout)
         # Whatever became of it: the create that follows finds out.
 
