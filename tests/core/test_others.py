@@ -14,7 +14,7 @@ from tests.core.support import EPOCH, PROFILES, Script, add, job, make_site, res
 from toolkit.core.model import Outcome, Reply, Row, Write
 from toolkit.core.policy import RetryPolicy
 from toolkit.core.resolve import outcome_of
-from toolkit.core.steps import Put, Step
+from toolkit.core.steps import Multi, Put, Step
 from toolkit.core.value import encode
 from toolkit.errors import (
     AttemptsExhaustedError,
@@ -170,6 +170,30 @@ def test_another_value_one_write_later_is_a_miss() -> None:
     script.befall = outrun
     writer = script.run(make_site("redis"), job("update", change=lambda value: value + 1))
     assert (result_of(writer), script.value()) == (71, 71)
+
+
+def test_a_sweep_under_way_deletes_nothing_that_came_since() -> None:
+    """
+    The delete of an expired row is not answered, and the store collects the row itself.
+
+    When the delete arrives the key has been created anew: it is refused.
+    """
+    script = Script(MemoryWorld("mysql"))
+    script.world.put(Write("k", b'{"n": 1}', ttl=1))
+    script.world.advance(2)
+    late: list[Multi] = []
+
+    def hook(_number: int, step: Step[Any]) -> Row | Reply | None:
+        if isinstance(step, Multi) and not late:
+            late.append(step)
+            script.world.rows.pop("k")
+            return LOST
+        return None
+
+    script.befall = hook
+    assert result_of(script.run(make_site("mysql"), job("create", value={"n": 2}))) is None
+    assert not script.world.multi(late[0].writes).ok
+    assert script.value() == {"n": 2}
 
 
 def test_a_later_format_is_read_and_never_written() -> None:

@@ -98,7 +98,7 @@ def successor(
         digest=hashed,
         writes=before.writes + 1 if before and valid else 1,
         last=name if unchanged else "",
-        kind=(kind or "committed") if unchanged else "",
+        kind=kind if unchanged else "",
         slots=slots,
         ops=ops if ops is not None else before.ops if before else (),
         drops=(before.drops if before and valid else 0) + dropped,

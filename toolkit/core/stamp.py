@@ -4,7 +4,8 @@ The stamp: what the toolkit keeps in ``_occ`` beside the visible members, format
 ==== =====================================================================================================
 f    format number; an unknown one is read, never written
 v    version of the value: id of the toolkit write that made it, or ``@…`` for one made by a plain writer
-l, k id and kind of the last toolkit write, when that write did not change the value (a fence, a repeat)
+l    id of the last toolkit write, when that write did not change the value (a fence, a repeat)
+k    its kind, when it was no call
 n    how many toolkit writes this incarnation has seen
 i    incarnation: the store's ETag, or ``absent``, that the stamp was born on
 h    digest of the visible members; if it does not match, a plain writer was here
@@ -138,7 +139,9 @@ def dump(stamp: Stamp) -> dict[str, Any]:
     out: dict[str, Any] = {"f": stamp.format, "v": stamp.version, "n": stamp.writes, "i": stamp.incarnation}
     out["h"] = stamp.digest
     if stamp.last:
-        out["l"], out["k"] = stamp.last, stamp.kind
+        out["l"] = stamp.last
+    if stamp.kind:
+        out["k"] = stamp.kind
     if stamp.slots:
         out["w"] = {slot.writer: [slot.number, slot.at] for slot in stamp.slots}
     if stamp.ops:

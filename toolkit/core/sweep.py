@@ -4,8 +4,9 @@ Expired rows that stand in the way: they read as missing and still refuse a crea
 Only a plain writer's ``ttlInSeconds`` leaves such a row; the toolkit sends none to these stores. Nobody knows its ETag,
 so it can only be deleted without a condition. What makes that safe is a guard record: whoever deletes moves it in the
 same transaction of the store, from the version read *before* the row was last seen to be missing and refusing. So a
-second deleter, who has not seen what the first one's creator wrote since, fails. What remains is the store's own
-collection at that very moment, followed by a create, both between the last look and the delete.
+second deleter, who has not seen what the first one's creator wrote since, fails. A delete that was not answered may still
+be under way, so its sender moves the guard before anything is created. What remains is the store's own collection at that
+very moment, followed by a create, both between the last look and the delete.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Final
 
 from toolkit.core.model import Row, Write
 from toolkit.core.site import Site
-from toolkit.core.steps import Get, Multi, Steps
+from toolkit.core.steps import Get, Multi, Put, Steps
 from toolkit.stores import Call, Verdict, cas_write, create_write
 
 GUARD_KEY: Final = "_occ-sweep"
+
+_TRIES: Final = 4
 
 
 class Ghost:
@@ -44,8 +47,20 @@ class Ghost:
             self._guard = answer if isinstance(answer, Row) else None
             return
         guard, self._guard = self._guard, None
-        yield from Multi((self._moved(guard), Write(self._key, None)), timeout)
-        # Whatever it answered: the create that follows finds out.
+        reply = yield from Multi((self._moved(guard), Write(self._key, None)), timeout)
+        if not reply.ok:
+            yield from self._fence(guard, timeout)
+        # Whatever became of it: the create that follows finds out.
+
+    def _fence(self, guard: Row, timeout: float) -> Steps[None]:
+        """
+        Make sure that a delete which has not arrived never will.
+        """
+        for _ in range(_TRIES):
+            now = yield from Get(GUARD_KEY, timeout)
+            if isinstance(now, Row) and now.etag != guard.etag:
+                return
+            yield from Put(self._moved(guard), timeout)
 
     def _moved(self, guard: Row) -> Write:
         profile = self._site.profile

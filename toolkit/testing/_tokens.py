@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from toolkit.core.judge import Receipt
 from toolkit.core.model import ABSENT, Entry, Outcome, Reply, Write
@@ -57,8 +57,7 @@ def held_in(value: Any) -> list[str]:
     """
     The tokens of a value.
     """
-    tokens: list[str] = value if isinstance(value, list) else value["t"]
-    return tokens
+    return cast("list[str]", value["t"] if isinstance(value, dict) else value)
 
 
 def adding(token: str) -> Callable[[Any], Any]:
