@@ -5,16 +5,14 @@ What both colours of a state store share: settings, checks, and the making of jo
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import secrets
-import threading
 from collections.abc import Callable
-from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from toolkit._checks import check_key
+from toolkit._inside import forks, in_body, inside, running
 from toolkit._rights import AccessRule, allowed, anywhere, check_access, right_name
 from toolkit.codec import ValueCodec, check_codec
 from toolkit.core.events import Event
@@ -25,11 +23,7 @@ from toolkit.core.recovery import mend
 from toolkit.core.site import Site, Writers
 from toolkit.core.steps import Steps
 from toolkit.dapr.address import Token, TokenSource
-from toolkit.errors import (
-    AccessDeniedError,
-    InvalidKeyError,
-    UnsafeStoreError,
-)
+from toolkit.errors import AccessDeniedError, InvalidKeyError, UnsafeStoreError
 from toolkit.log import emit, listening, validate_environment
 from toolkit.ports import Component
 from toolkit.stores import Profile, find
@@ -57,34 +51,6 @@ _SETTINGS: Final = (
 
 # Keys remembered as fit to be written.
 _VETTED: Final = 4096
-
-inside = threading.local()
-
-
-def running(where: str | None) -> None:
-    """
-    Say what code of the user runs in this thread from now on; a call on a store from inside it is refused.
-    """
-    inside.where = where
-
-
-class _Forks:
-    """
-    How often this process was forked off since the import; cheaper to ask than the process id.
-    """
-
-    count = 0
-
-    def add(self) -> None:
-        self.count += 1
-
-
-_forks = _Forks()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forks.add)
-
-# Name of the transaction body under way in this thread or task.
-in_body: ContextVar[str | None] = ContextVar("occ_body", default=None)
 
 
 class BaseStateStore:
@@ -156,7 +122,7 @@ class BaseStateStore:
         Whether the store has been entered and not been closed since.
         """
         # A copy that a fork left behind is not open: the connection belongs to the parent.
-        return self._site is not None and self._forks == _forks.count
+        return self._site is not None and self._forks == forks.count
 
     @classmethod
     def like(cls, other: BaseStateStore, *, startup_timeout: float | None = None) -> Self:
@@ -186,7 +152,7 @@ class BaseStateStore:
         profile = self._choose_profile(component)
         self._protects = profile.accepted and not self.last_write
         self._vetted.clear()
-        self._forks = _forks.count
+        self._forks = forks.count
         self._call_prefix = secrets.token_hex(4)
         rules = Rules(
             can_create=profile.safe_create,
@@ -241,7 +207,7 @@ class BaseStateStore:
     def _placed(self, site: Site | None) -> Site:
         if site is None:
             raise RuntimeError(f"{self!r} is not open: use it inside `{self._WITH} as store:`")
-        if self._forks != _forks.count:
+        if self._forks != forks.count:
             raise RuntimeError(
                 f"store {self.name!r} was opened before a fork: open it in the child process, which is better started "
                 f"by spawn or forkserver (a fork while gRPC is at work leaves the child a broken one)"
@@ -271,7 +237,7 @@ class BaseStateStore:
         """
         site = self._site or self._leaving
         # Asked many times in one body: whether this is the right loop and process was asked when it began.
-        if site is None or self._forks != _forks.count or getattr(inside, "where", None) is not None:
+        if site is None or self._forks != forks.count or getattr(inside, "where", None) is not None:
             site = self._placed(site)
         if type(key) is not str or key not in self._vetted:
             self._vet(key, site)

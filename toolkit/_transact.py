@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from toolkit._async_turns import Watched
-from toolkit._base import in_body
 from toolkit._checks import name_of
 from toolkit._drive import AsyncWorld, World, drive, drive_async, marked
+from toolkit._inside import in_body
 from toolkit._points import point
 from toolkit._tx import AsyncTransaction, Transaction, expected_of
 from toolkit.core.transaction import Finished

@@ -12,9 +12,9 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
 
 import msgspec
 
-from toolkit._base import in_body
 from toolkit._calls import Calls
 from toolkit._checks import check_op_id, name_of
+from toolkit._inside import in_body
 from toolkit._tx import AsyncTransaction, BaseTransaction, Transaction
 from toolkit.core.policy import RetryPolicy
 from toolkit.core.transaction import Isolation, Options
