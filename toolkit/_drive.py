@@ -43,7 +43,7 @@ class World:
     def __init__(self, port: StatePort, hook: EventHook, sleep: Callable[[float], None] = time.sleep) -> None:
         self.port, self.hook, self.sleep = port, hook, sleep
         # A table, since this is asked several times for each call.
-        self._do: dict[type[Step[Any]], Callable[[Any], Any]] = {
+        self.acts: dict[type[Step[Any]], Callable[[Any], Any]] = {
             Now: _now,
             Get: lambda step: port.get(step.key, strong=step.strong, timeout=step.timeout),
             Put: lambda step: port.put(step.write, timeout=step.timeout),
@@ -59,7 +59,7 @@ class World:
         """
         Do what a step asks and give its answer.
         """
-        return self._do[type(step)](step)
+        return self.acts[type(step)](step)
 
 
 class AsyncWorld:
@@ -69,7 +69,7 @@ class AsyncWorld:
 
     def __init__(self, port: AsyncStatePort, hook: EventHook) -> None:
         self.port, self.hook = port, hook
-        self._await: dict[type[Step[Any]], Callable[[Any], Awaitable[Any]]] = {
+        self.waits: dict[type[Step[Any]], Callable[[Any], Awaitable[Any]]] = {
             Get: lambda step: port.get(step.key, strong=step.strong, timeout=step.timeout),
             Put: lambda step: port.put(step.write, timeout=step.timeout),
             GetAll: lambda step: _read_all(port, step),
@@ -77,7 +77,7 @@ class AsyncWorld:
             Multi: lambda step: port.multi(step.writes, timeout=step.timeout),
             Pause: lambda step: anyio.sleep(step.seconds),
         }
-        self._do: dict[type[Step[Any]], Callable[[Any], Any]] = {
+        self.acts: dict[type[Step[Any]], Callable[[Any], Any]] = {
             Now: _now,
             Chance: _chance,
             Note: lambda step: hook(step.event),
@@ -87,21 +87,8 @@ class AsyncWorld:
         """
         Take time and chance from a scheduler of tests.
         """
-        self._do[Now] = lambda _step: clock()
-        self._do[Chance] = lambda _step: chance()
-
-    async def perform(self, step: Step[Any]) -> Any:
-        """
-        Do what a step asks and give its answer.
-        """
-        do = self._do.get(type(step))
-        return do(step) if do is not None else await self._await[type(step)](step)
-
-    def at_once(self, step: Step[Any]) -> Callable[[Any], Any] | None:
-        """
-        How to do a step that needs no waiting; ``None`` for one that does.
-        """
-        return self._do.get(type(step))
+        self.acts[Now] = lambda _step: clock()
+        self.acts[Chance] = lambda _step: chance()
 
 
 def _read_all(port: StatePort | AsyncStatePort, step: GetAll) -> Any:
@@ -121,6 +108,10 @@ def _chance(_step: Step[Any]) -> float:
     return random.random()  # noqa: S311  jitter, not a secret
 
 
+# Steps that take time; the others concern nobody else.
+_WAITS: Final = frozenset({Get, Put, GetAll, PutAll, Multi, Pause})
+
+
 class Drive:
     """
     A generator under way in the sync colour, which can be picked up by another thread where it was interrupted.
@@ -136,13 +127,14 @@ class Drive:
         Drive to the end, or to a step before which *until* says to stop; an exception out of a step (an interrupt) leaves
         the generator where it was.
         """
-        send, perform = self.steps.send, self.world.perform
+        send, acts = self.steps.send, self.world.acts
         try:
             while True:
                 step = self.step = send(answer)
-                if until is not None and until(step):
+                kind = type(step)
+                if until is not None and kind in _WAITS and until(step):
                     return None
-                answer = perform(step)
+                answer = acts[kind](step)
         except StopIteration as stop:
             self.ended = True
             return stop.value
@@ -186,16 +178,16 @@ async def drive_async(steps: Steps[R], world: AsyncWorld) -> R:
     """
     Run a protocol to its end in this task; cancellation is thrown into it, so that it can clean up, and goes on.
     """
-    at_once, perform = world.at_once, world.perform
+    acts, waits = world.acts, world.waits
     try:
         step = steps.send(None)
         while True:
-            do = at_once(step)
+            do = acts.get(type(step))
             if do is not None:
                 step = steps.send(do(step))
                 continue
             try:
-                answer = await perform(step)
+                answer = await waits[type(step)](step)
             except BaseException as error:  # noqa: BLE001  thrown into the protocol, and out of it
                 step = steps.throw(error)
             else:
