@@ -203,7 +203,9 @@ class FastForward:
 
 def under_way(proxy: TcpProxy) -> tuple[int, int]:
     """How many bytes are on their way to the server and to the client."""
-    (pair,) = proxy._pairs
+    pair = next(iter(proxy._pairs), None)
+    if pair is None:
+        return 0, 0  # not accepted yet
     to_server, to_client = (
         sum(len(data or b"") for _, data in side._queue) for side in (pair.server, pair.client)
     )

@@ -271,7 +271,7 @@ def refusal(store: str, key: str, reply: Reply, size: int = 0) -> StateError:
         )
     if "too long" in text or "index row" in text:
         return InvalidKeyError(
-            f"key {key[:40]!r}… of {len(key)} characters: too long for store {store!r} ({answer}); shorten it",
+            f"key {key[:40]!r}… of {len(key)} characters: store {store!r} cannot hold it ({answer}); use a shorter one",
             key=key,
         )
     if reply.code == "UNIMPLEMENTED":
