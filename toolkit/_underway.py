@@ -42,7 +42,7 @@ class UnderWay:
 
 class AsyncUnderWay:
     """
-    The calls of an async store; one event loop, no locks.
+    The calls of an async store, but for those in the queues of their keys; one event loop, no locks.
     """
 
     def __init__(self) -> None:
@@ -57,12 +57,10 @@ class AsyncUnderWay:
         if not self._count and self._idle is not None:
             self._idle.set()
 
-    async def drain(self, timeout: float | None) -> None:
+    async def drain(self) -> None:
         """
-        Wait until nobody is left, or for so many seconds.
+        Wait until nobody is left.
         """
-        if not self._count:
-            return
-        self._idle = anyio.Event()
-        with anyio.move_on_after(timeout):
+        if self._count:
+            self._idle = anyio.Event()
             await self._idle.wait()

@@ -22,7 +22,6 @@ from toolkit._committer import Committer
 from toolkit._drive import AsyncWorld, drive_async, marked
 from toolkit._loops import event_maker, loop_token, signal_maker
 from toolkit._merge import Batch, Line
-from toolkit._queue import Ticket
 from toolkit._transact import transact_async
 from toolkit._underway import AsyncUnderWay
 from toolkit.combine import AsyncCombiner
@@ -112,7 +111,9 @@ class AsyncStateStore(Calls):
             return
         self._leaving, self._site = self._site, None
         try:
-            await self._under_way.drain(timeout)
+            with anyio.move_on_after(timeout):
+                await self._under_way.drain()
+                await self._combiner.drain()
         finally:
             self._leaving = None
             self._combiner.stop()
@@ -130,10 +131,6 @@ class AsyncStateStore(Calls):
         self._live()
         with self._under_way:
             return await drive_async(steps, self._world)
-
-    async def _submit(self, ticket: Ticket) -> Any:
-        with self._under_way:
-            return await self._combiner.submit(ticket)
 
     async def get(self, key: str, default: Any = None, *, eventual: bool = False) -> Any:
         """
@@ -172,14 +169,14 @@ class AsyncStateStore(Calls):
         See ``StateStore.update``; ``change`` is a plain function in this colour too.
         """
         ticket = self._update_job(key, change, default, ttl, op_id)
-        return await self._submit(ticket)
+        return await self._combiner.submit(ticket)
 
     async def create(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
         """
         See ``StateStore.create``.
         """
         ticket = self._value_job("create", key, value, ttl, op_id)
-        await self._submit(ticket)
+        await self._combiner.submit(ticket)
 
     async def set(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
         """
@@ -189,7 +186,7 @@ class AsyncStateStore(Calls):
             await self._blindly(key, value, "set", Access.WRITE, ttl, op_id)
             return
         ticket = self._value_job("set", key, value, ttl, op_id)
-        await self._submit(ticket)
+        await self._combiner.submit(ticket)
 
     async def compare_and_set(
         self, key: str, value: Any, etag: ETag | Absent, *, ttl: TTL = CLEAR, op_id: str | None = None
@@ -199,7 +196,7 @@ class AsyncStateStore(Calls):
         """
         expected = check_etag(etag, "compare_and_set")
         ticket = self._value_job("compare_and_set", key, value, ttl, op_id, expected)
-        await self._submit(ticket)
+        await self._combiner.submit(ticket)
 
     async def delete(self, key: str, *, etag: Any = NO_DEFAULT, op_id: str | None = None) -> None:
         """
@@ -210,7 +207,7 @@ class AsyncStateStore(Calls):
             return
         expected = None if etag is NO_DEFAULT else check_etag(etag, "delete")
         ticket = self._delete_job(key, expected, op_id)
-        await self._submit(ticket)
+        await self._combiner.submit(ticket)
 
     async def _blindly(
         self, key: str, value: Any, call: str, right: Access, ttl: TTL, op_id: str | None

@@ -216,6 +216,7 @@ class AsyncCombiner:
         self.world, self.hook = AsyncWorld(world.port, ForCaller(world.hook)), world.hook
         self.hands: Hands[KeyQueue] = Hands(group, make_event, self._lead)
         self.group, self.stopped = group, False
+        self.idle: anyio.Event | None = None
         # Of the task that lets late callers go, while there is one.
         self.watch: anyio.CancelScope | None = None
         # On asyncio, where tasks run in the order in which they were woken.
@@ -288,6 +289,8 @@ class AsyncCombiner:
 
     def _forget(self, queue: KeyQueue) -> None:
         self.queues.pop(queue.key, None)
+        if self.idle is not None and not self.queues:
+            self.idle.set()
         if self.stopped and not self.queues and self.watch is not None:
             self.watch.cancel()
 
@@ -332,6 +335,14 @@ class AsyncCombiner:
                 self.call_soon(self.call_soon, _wake, rest)
             else:
                 _wake(rest)
+
+    async def drain(self) -> None:
+        """
+        Wait until no call is under way.
+        """
+        if self.queues:
+            self.idle = anyio.Event()
+            await self.idle.wait()
 
     def stop(self) -> None:
         """

@@ -264,7 +264,8 @@ class AsyncDapr(BaseDapr):
         self._shut()
         self._link.close()
         self._over.set()
-        await self._hosting.drain(timeout)
+        with anyio.move_on_after(timeout):
+            await self._hosting.drain()
 
     def _shut(self) -> None:
         self._open = False
