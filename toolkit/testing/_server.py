@@ -173,11 +173,23 @@ class Server(abc.ABC):
         return self._process, self._processes
 
     def _make_data(self) -> None:
+        for attempt in range(1, _ATTEMPTS + 1):
+            self._make_directory()
+            try:
+                self._prepare()
+            except ProcessStartError:
+                # MariaDB's installer ends early now and then on a loaded machine, and works at the next try.
+                if attempt == _ATTEMPTS:
+                    raise
+                remove_tree(self.data)
+            else:
+                return
+
+    def _make_directory(self) -> None:
         self.data.mkdir(mode=0o700)
         if self._account is not None:
             self._directory.chmod(0o711)
             shutil.chown(self.data, self._account, pwd.getpwnam(self._account).pw_gid)
-        self._prepare()
 
     def _run(self, command: Sequence[str]) -> None:
         """
