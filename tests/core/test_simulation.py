@@ -38,8 +38,9 @@ FAULTS = (
 )
 
 
-def chunk(first: int) -> tuple[set[str], Counter[str], Counter[tuple[str, str]], list[str]]:
-    """Run some seeds: their digests, what callers were told, faults by store, and what went wrong."""
+def chunk(first: int) -> tuple[set[str], Counter[str], Counter[tuple[str, str]], list[str], float]:
+    """Run some seeds: digests, what callers were told, faults by store, what went wrong, seconds of the processor."""
+    began = time.process_time()
     digests: set[str] = set()
     told: Counter[str] = Counter()
     table: Counter[tuple[str, str]] = Counter()
@@ -51,27 +52,29 @@ def chunk(first: int) -> tuple[set[str], Counter[str], Counter[tuple[str, str]],
         table += Counter({(fault, store): number for fault, number in finding.fired.items()})
         if finding.problems:
             problems.append(str(finding))
-    return digests, told, table, problems
+    return digests, told, table, problems, time.process_time() - began
 
 
 @pytest.mark.timeout(600)
 def test_twenty_thousand_schedules(tell: Callable[[str], None]) -> None:
     """No promise is broken in any of them, and the run is not void: every fault hit every store often enough."""
-    started = time.perf_counter()
     digests: set[str] = set()
     told: Counter[str] = Counter()
     table: Counter[tuple[str, str]] = Counter()
     problems: list[str] = []
+    busy = 0.0
     with ProcessPoolExecutor(2, multiprocessing.get_context("forkserver")) as pool:
         for part in pool.map(chunk, range(FIRST, FIRST + COUNT, CHUNK)):
             digests |= part[0]
             told += part[1]
             table += part[2]
             problems += part[3]
-    elapsed = time.perf_counter() - started
-    tell(f"{len(digests)} distinct schedules in {elapsed:.0f} s {dict(told)}\n{as_table(table)}")
+            busy += part[4]
+    tell(
+        f"{len(digests)} distinct schedules in {busy:.0f} s of the processor {dict(told)}\n{as_table(table)}"
+    )
     assert problems == [], "\n\n".join(problems[:5])
-    assert len(digests) >= min(20_000, 0.98 * COUNT)
+    assert len(digests) >= (20_000 if COUNT >= 20_400 else 0.98 * COUNT)
     stores = {store for _, store in table}
     assert {
         (fault, store): table[fault, store]
@@ -83,6 +86,8 @@ def test_twenty_thousand_schedules(tell: Callable[[str], None]) -> None:
     conflicts, commits = (sum(table[name, store] for store in stores) for name in ("conflicts", "commits"))
     assert 0.05 <= conflicts / (conflicts + commits) <= 0.6
     assert (told["unknown"] + told["info"]) / sum(told.values()) >= 0.01
+    # Of the two processes together: what else runs on the machine makes nothing fail.
+    assert busy < 2 * 180
 
 
 def as_table(table: Counter[tuple[str, str]]) -> str:
