@@ -202,9 +202,12 @@ class BaseStateStore:
         """
         The open site, or a RuntimeError that says what is wrong with this call's place or time.
         """
-        return self._placed(self._site)
+        site = self._site
+        if site is None or self._forks != forks.count or getattr(inside, "where", None) is not None:
+            site = self._misplaced(site)
+        return site
 
-    def _placed(self, site: Site | None) -> Site:
+    def _misplaced(self, site: Site | None) -> Site:
         if site is None:
             raise RuntimeError(f"{self!r} is not open: use it inside `{self._WITH} as store:`")
         if self._forks != forks.count:
@@ -238,7 +241,7 @@ class BaseStateStore:
         site = self._site or self._leaving
         # Asked many times in one body: whether this is the right loop and process was asked when it began.
         if site is None or self._forks != forks.count or getattr(inside, "where", None) is not None:
-            site = self._placed(site)
+            site = self._misplaced(site)
         if type(key) is not str or key not in self._vetted:
             self._vet(key, site)
         if self.access is not Access.ALL:

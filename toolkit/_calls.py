@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from toolkit._base import BaseStateStore
-from toolkit._checks import check_change, check_op_id, check_receipt, check_ttl, name_of
+from toolkit._checks import check_change, check_op_id, check_receipt, check_ttl
+from toolkit._inside import in_body
 from toolkit._queue import Ticket
 from toolkit.codec import coded, from_stored, to_stored
 from toolkit.core.jobs import NO_DEFAULT, Verb, check_value
@@ -74,7 +75,8 @@ class Calls(BaseStateStore):
         self, verb: Verb, key: str, right: Access, label: str, ttl: TTL = KEEP, op_id: str | None = None
     ) -> Ticket:
         site = self._live()
-        self._writing(verb)
+        if in_body.get() is not None:
+            self._writing(verb)
         if type(key) is not str or key not in self._vetted:
             self._vet(key, site)
         if self.access is not Access.ALL:
@@ -103,10 +105,10 @@ class Calls(BaseStateStore):
     def _update_job(
         self, key: str, change: Callable[[Any], Any], default: Any, ttl: TTL, op_id: str | None
     ) -> Ticket:
-        check_change(change)
+        label = check_change(change)
         if ttl is not KEEP:
             check_ttl(ttl)
-        ticket = self._job("update", key, _READ_WRITE, name_of(change), ttl, op_id)
+        ticket = self._job("update", key, _READ_WRITE, label, ttl, op_id)
         codec = self.codec
         if codec is None:
             ticket.change = change

@@ -92,14 +92,15 @@ def check_receipt(receipt: Any) -> str:
     return receipt
 
 
-def check_change(change: Any) -> None:
+def check_change(change: Any) -> str:
     """
-    Refuse what is not a plain function.
+    Refuse what is not a plain function; answers with its name for the log.
     """
     plain = change.__func__ if type(change) is MethodType else change
     if type(plain) is FunctionType and not plain.__code__.co_flags & _UNUSUAL:
-        return
+        return plain.__qualname__
     _check_unusual(change)
+    return name_of(change)
 
 
 def _check_unusual(change: Any) -> None:

@@ -93,7 +93,8 @@ class Gathering:
         A read that went by itself is back.
         """
         self.flying -= 1
-        self._appoint()
+        if self.waiting:
+            self._appoint()
 
     def _appoint(self) -> None:
         """
@@ -174,15 +175,16 @@ class Coalescer:
         self.put, self.put_all, self.multi = port.put, port.put_all, port.multi
 
     def get(self, key: str, *, strong: bool, timeout: float) -> Row | Reply:
-        until = time.monotonic() + timeout
-        mine = self._enter((key,), until, strong=strong)
+        with self.lock:
+            mine = None if self.gathering.enter() else self._wait((key,), timeout, strong=strong)
         if mine is None:
             try:
                 return self.port.get(key, strong=strong, timeout=timeout)
             finally:
-                self._land()
+                with self.lock:
+                    self.gathering.land()
         self._together(mine)
-        row, left = mine.rows.get(key), until - time.monotonic()
+        row, left = mine.rows.get(key), mine.until - time.monotonic()
         if row is not None:
             return row
         return self.port.get(key, strong=strong, timeout=left) if left > 0 else OVERDUE
@@ -193,26 +195,21 @@ class Coalescer:
         """
         if len(keys) > MOST_SHARED:
             return self.port.get_bulk(keys, timeout=timeout)
-        mine = self._enter(keys, time.monotonic() + timeout, strong=True)
+        with self.lock:
+            mine = None if self.gathering.enter() else self._wait(keys, timeout, strong=True)
         if mine is None:
             try:
                 return self.port.get_bulk(keys, timeout=timeout)
             finally:
-                self._land()
+                with self.lock:
+                    self.gathering.land()
         self._together(mine)
         return _told(mine)
 
-    def _enter(self, keys: Sequence[str], until: float, *, strong: bool) -> Read | None:
-        with self.lock:
-            if self.gathering.enter():
-                return None
-            mine = Read(keys, until, threading.Event(), strong=strong)
-            self.gathering.waiting.append(mine)
-            return mine
-
-    def _land(self) -> None:
-        with self.lock:
-            self.gathering.land()
+    def _wait(self, keys: Sequence[str], timeout: float, *, strong: bool) -> Read:
+        mine = Read(keys, time.monotonic() + timeout, threading.Event(), strong=strong)
+        self.gathering.waiting.append(mine)
+        return mine
 
     def _together(self, mine: Read) -> None:
         batch: list[Read] = []

@@ -55,12 +55,6 @@ class World:
             Note: lambda step: hook(step.event),
         }
 
-    def perform(self, step: Step[Any]) -> Any:
-        """
-        Do what a step asks and give its answer.
-        """
-        return self.acts[type(step)](step)
-
 
 class AsyncWorld:
     """
@@ -115,35 +109,39 @@ _WAITS: Final = frozenset({Get, Put, GetAll, PutAll, Multi, Pause})
 class Drive:
     """
     A generator under way in the sync colour, which can be picked up by another thread where it was interrupted.
+
+    Attributes:
+        until: Asked before each step that takes time whether to stop there; it may be put while the drive is under way.
     """
+
+    __slots__ = ("ended", "step", "steps", "until", "world")
 
     def __init__(self, steps: Steps[Any], world: World) -> None:
         self.steps, self.world = steps, world
         self.step: Step[Any] | None = None
+        self.until: Callable[[Step[Any]], bool] | None = None
         self.ended = False
 
-    def run(self, answer: Any = None, until: Callable[[Step[Any]], bool] | None = None) -> Any:
+    def run(self, answer: Any = None) -> Any:
         """
-        Drive to the end, or to a step before which *until* says to stop; an exception out of a step (an interrupt) leaves
+        Begin, or go on with the step before which another thread stopped, or with an *answer* to it.
+
+        Ends with the protocol, or before a step at which ``until`` says so; an exception out of a step (an interrupt) leaves
         the generator where it was.
         """
         send, acts = self.steps.send, self.world.acts
+        if answer is None and self.step is not None:
+            answer = acts[type(self.step)](self.step)
         try:
             while True:
                 step = self.step = send(answer)
                 kind = type(step)
-                if until is not None and kind in _WAITS and until(step):
+                if self.until is not None and kind in _WAITS and self.until(step):
                     return None
                 answer = acts[kind](step)
         except StopIteration as stop:
             self.ended = True
             return stop.value
-
-    def go_on(self, until: Callable[[Step[Any]], bool] | None = None) -> Any:
-        """
-        Begin, or go on with the step before which another thread stopped.
-        """
-        return self.run(None if self.step is None else self.world.perform(self.step), until)
 
     @property
     def suspended(self) -> bool:
@@ -163,7 +161,7 @@ class Drive:
         if isinstance(self.step, GetAll | PutAll):
             count = len(self.step.keys if isinstance(self.step, GetAll) else self.step.writes)
             return self.run(tuple(Reply("CANCELLED", "interrupted") for _ in range(count)))
-        return self.run(None if self.step is None else self.world.perform(self.step))
+        return self.run()
 
 
 def drive(steps: Steps[R], world: World) -> R:
@@ -205,7 +203,7 @@ def marked(steps: Steps[R], stage: str) -> Steps[R]:
     record, ``multi`` and ``applied`` around the store's own transaction, ``write`` and ``written`` around one key. A
     call on a ``single`` key has the last two.
     """
-    return steps if not _points.armed() else _marked(steps, stage)
+    return steps if _points.hook is None else _marked(steps, stage)
 
 
 def _marked(steps: Steps[R], stage: str) -> Steps[R]:

@@ -9,27 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-_hook: Callable[[str], None] | None = None
+hook: Callable[[str], None] | None = None
+"""Told of each place that is passed; where passing would cost more than a look-up it is asked for first."""
 
 
 def point(name: str) -> None:
     """
     Pass the place called *name*.
     """
-    if _hook is not None:
-        _hook(name)
+    if hook is not None:
+        hook(name)
 
 
-def armed() -> bool:
+def set_hook(new: Callable[[str], None] | None) -> None:
     """
-    Whether a hook is put, for places where passing a point would cost more than a look-up.
+    Put a hook at every point of this process, or take it away with ``None``; for tests only.
     """
-    return _hook is not None
-
-
-def set_hook(hook: Callable[[str], None] | None) -> None:
-    """
-    Put *hook* at every point of this process, or take it away with ``None``; for tests only.
-    """
-    global _hook  # noqa: PLW0603 - one global is what makes an unused point free
-    _hook = hook
+    global hook  # noqa: PLW0603 - one global is what makes an unused point free
+    hook = new

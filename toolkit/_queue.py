@@ -71,9 +71,10 @@ class KeyQueue:
 
     Attributes:
         run: What the thread that leads drives; none in the async colour.
+        leader: Whose thread that is; none while the background drives.
     """
 
-    __slots__ = ("key", "run", "served", "waiting", "writer")
+    __slots__ = ("key", "leader", "run", "served", "waiting", "writer")
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -81,6 +82,7 @@ class KeyQueue:
         self.served: list[Ticket] = []
         self.writer: KeyWriter | None = None
         self.run: Drive | None = None
+        self.leader: Ticket | None = None
 
     def start(self, site: Site, take: Callable[[], Sequence[Job]]) -> KeyWriter:
         self.writer = KeyWriter(site, self.key, self.waiting[0].deadline, take, _tell)
@@ -158,20 +160,15 @@ class KeyQueue:
                 self.waiting.appendleft(ticket)
         return answers
 
-    def over(self, ticket: Ticket) -> Callable[[Step[Any]], bool]:
+    def over(self, step: Step[Any]) -> bool:
         """
-        What says of a step whether it may take longer than the caller who leads may wait, while others may.
+        Whether a step may take longer than the caller who leads may wait, while others may.
         """
-        writer, mine = self.writer, ticket.deadline
-        assert writer is not None
-
-        def over(step: Step[Any]) -> bool:
-            if writer.deadline <= mine:
-                return False
-            takes = getattr(step, "timeout", 0.0) or getattr(step, "seconds", 0.0)
-            return ticket.result is not None or (takes > 0.0 and time.monotonic() + takes > mine)
-
-        return over
+        writer, leader = self.writer, self.leader
+        if writer is None or leader is None or writer.deadline <= leader.deadline:
+            return False
+        takes = getattr(step, "timeout", 0.0) or getattr(step, "seconds", 0.0)
+        return leader.result is not None or (takes > 0.0 and time.monotonic() + takes > leader.deadline)
 
     def _too_late(self, site: Site, ticket: Ticket) -> Exception:
         """

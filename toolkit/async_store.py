@@ -29,6 +29,7 @@ from toolkit.core.jobs import NO_DEFAULT
 from toolkit.core.merge import MergedRun
 from toolkit.core.model import CLEAR, DELETE, KEEP, TTL, Absent, Access, Entry, ETag, Outcome
 from toolkit.core.policy import RetryPolicy
+from toolkit.core.site import Site
 from toolkit.core.steps import Steps
 from toolkit.core.transaction import Isolation, TxRun
 from toolkit.errors import StateError
@@ -119,8 +120,8 @@ class AsyncStateStore(Calls):
             self._combiner.stop()
             self._committer.stop()
 
-    def _placed(self, site: Any) -> Any:
-        site = super()._placed(site)
+    def _live(self) -> Site:
+        site = super()._live()
         if loop_token() is not self._loop:
             raise RuntimeError(
                 f"store {self.name!r} belongs to another event loop: open one store for each loop"

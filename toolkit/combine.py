@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -51,16 +52,20 @@ class Combiner:
         """
         Do what a caller asks and return his value.
         """
+        run: Drive | None = None
         with self.lock:
             if self.draining:
                 raise RuntimeError(f"store {self.site.store!r} was closed when this call began")
             queue = self.queues.get(ticket.key)
-            ticket.lead = queue is None
             if queue is None:
                 queue = self.queues[ticket.key] = KeyQueue(ticket.key)
+                queue.waiting.append(ticket)
+                run = self._start(queue, ticket)
             else:
                 ticket.event = threading.Event()
-            queue.waiting.append(ticket)
+                queue.waiting.append(ticket)
+        if run is not None:
+            self._drive(queue, ticket, run)
         while ticket.result is None:
             if ticket.lead:
                 self._lead(queue, ticket)
@@ -116,9 +121,21 @@ class Combiner:
         if ticket.result is None:
             note_unknown(self.site, queue, ticket, self.world.hook)
 
+    def _start(self, queue: KeyQueue, leader: Ticket | None) -> Drive:
+        """
+        A run for those that wait; the caller holds the lock.
+        """
+        writer = queue.start(self.site, partial(self._take, queue))
+        run = queue.run = Drive(marked(writer.run(), "single"), self.world)
+        queue.leader = leader
+        return run
+
     def _take(self, queue: KeyQueue) -> Sequence[Job]:
         with self.lock:
-            return queue.take()
+            tickets = queue.take()
+            if queue.run is not None and len(queue.served) > 1:
+                queue.run.until = queue.over
+        return tickets
 
     def _lead(self, queue: KeyQueue, ticket: Ticket | None) -> None:
         """
@@ -130,14 +147,21 @@ class Combiner:
                 if ticket.event is not None:
                     ticket.event.clear()
             run = queue.run
-            if run is None:
-                if not queue.waiting:
-                    self._hand_on(queue)
-                    return
-                writer = queue.start(self.site, lambda: self._take(queue))
-                run = queue.run = Drive(marked(writer.run(), "single"), self.world)
+            if run is not None:
+                queue.leader = ticket
+            elif queue.waiting:
+                run = self._start(queue, ticket)
+            else:
+                self._hand_on(queue)
+                return
+        self._drive(queue, ticket, run)
+
+    def _drive(self, queue: KeyQueue, ticket: Ticket | None, run: Drive) -> None:
+        """
+        Drive a run to its end, or for as long as the caller who leads may wait.
+        """
         try:
-            answers = run.go_on(None if ticket is None else queue.over(ticket))
+            answers = run.run()
         except BaseException:
             if ticket is None:
                 self._deliver(queue, self._salvage(queue))
@@ -166,6 +190,7 @@ class Combiner:
         """
         Finish, in the background thread, a run whose leader was interrupted.
         """
+        queue.leader = None
         try:
             answers = run.resume() if run.suspended else self._salvage(queue)
         except BaseException:

@@ -17,7 +17,6 @@ from toolkit._checks import check_etag
 from toolkit._coalesce import coalesced
 from toolkit._drive import World, drive, marked
 from toolkit._merge import Batch, Line
-from toolkit._queue import Ticket
 from toolkit._transact import transact_sync
 from toolkit._turns import KeyTurns, lead
 from toolkit._underway import UnderWay
@@ -188,7 +187,7 @@ class StateStore(Calls):
             OperationIdReusedError: ``op_id`` belongs to another operation.
             StoreUnavailableError: No answer within the deadline; nothing was written.
         """
-        return self._submit(self._update_job(key, change, default, ttl, op_id))
+        return self._combiner.submit(self._update_job(key, change, default, ttl, op_id))
 
     def create(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
         """
@@ -197,7 +196,7 @@ class StateStore(Calls):
         Raises:
             AlreadyExistsError: The key is present; nothing was written.
         """
-        self._submit(self._value_job("create", key, value, ttl, op_id))
+        self._combiner.submit(self._value_job("create", key, value, ttl, op_id))
 
     def set(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
         """
@@ -205,7 +204,7 @@ class StateStore(Calls):
         """
         if self.last_write:
             return self._blindly(key, value, "set", Access.WRITE, ttl, op_id)
-        self._submit(self._value_job("set", key, value, ttl, op_id))
+        self._combiner.submit(self._value_job("set", key, value, ttl, op_id))
         return None
 
     def compare_and_set(
@@ -219,7 +218,7 @@ class StateStore(Calls):
             TypeError: ``etag`` is None or text, which could not protect anything.
         """
         expected = check_etag(etag, "compare_and_set")
-        self._submit(self._value_job("compare_and_set", key, value, ttl, op_id, expected))
+        self._combiner.submit(self._value_job("compare_and_set", key, value, ttl, op_id, expected))
 
     def delete(self, key: str, *, etag: Any = NO_DEFAULT, op_id: str | None = None) -> None:
         """
@@ -234,11 +233,8 @@ class StateStore(Calls):
         if self.last_write and etag is NO_DEFAULT:
             return self._blindly(key, DELETE, "delete", Access.REMOVE, CLEAR, op_id)
         expected = None if etag is NO_DEFAULT else check_etag(etag, "delete")
-        self._submit(self._delete_job(key, expected, op_id))
+        self._combiner.submit(self._delete_job(key, expected, op_id))
         return None
-
-    def _submit(self, job: Ticket) -> Any:
-        return self._combiner.submit(job)
 
     def _blindly(self, key: str, value: Any, call: str, right: Access, ttl: TTL, op_id: str | None) -> None:
         write = self._blind(key, value, call, right, ttl, op_id)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
-from toolkit._checks import check_change, check_etag, name_of
+from toolkit._checks import check_change, check_etag
 from toolkit._codec import Codec, codec_of
 from toolkit.core.jobs import NO_DEFAULT
 from toolkit.core.model import CLEAR, KEEP, TTL, Absent, Entry, ETag, Marker
@@ -48,7 +48,7 @@ class _Typed(Generic[T]):
         return TypedEntry(entry.key, value, entry.etag, entry.exists)
 
     def _change(self, key: str, change: Callable[[T], Any]) -> Callable[[Any], Any]:
-        check_change(change)
+        label = check_change(change)
         codec = self._codec
 
         def changed(stored: Any) -> Any:
@@ -57,7 +57,7 @@ class _Typed(Generic[T]):
             return after if after is None or isinstance(after, Marker) else codec.renew(stored, after, key)
 
         # The operation's name in the log, and part of what an op_id belongs to.
-        changed.__qualname__ = name_of(change)
+        changed.__qualname__ = label
         return changed
 
     def _overwrite(self, key: str, value: T) -> Callable[[Any], Any]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from toolkit.core.jobs import NO_DEFAULT, Batch, Done, Failed, Job, Result, Rules, Working, check_value
-from toolkit.core.model import ABSENT, CLEAR, DELETE, KEEP, TTL, UNCHANGED, ETag
+from toolkit.core.model import ABSENT, CLEAR, DELETE, KEEP, TTL, UNCHANGED, Absent, ETag
 from toolkit.core.seen import Seen
 from toolkit.core.stamp import MAX_IDS, Applied, OpId, keep_ops
 from toolkit.core.value import Sealed, seal
@@ -35,14 +35,7 @@ def apply(seen: Seen, jobs: Sequence[Job], now: float, rules: Rules) -> Batch:
     A job that fails leaves the working value as the one before it did. Answers hold only if the write commits: a later
     job has seen what an earlier one is about to write.
     """
-    alive = seen.exists(now)
-    working = Working(
-        sealed=Sealed(None, seen.value) if alive else ABSENT,
-        bare=alive and type(seen.value) is not dict,
-        expires=seen.expires if alive else None,
-        version=seen.version(now) if any(job.etag is not None for job in jobs) else None,
-        ops=seen.stamp.ops if seen.stamp is not None else (),
-    )
+    working = _opened(seen, jobs, now)
     results: list[Result] = []
     changed = firm = 0
     for job in jobs:
@@ -59,6 +52,25 @@ def apply(seen: Seen, jobs: Sequence[Job], now: float, rules: Rules) -> Batch:
         results.append(result)
         firm += not changed
     return Batch(working, tuple(results), changed, firm)
+
+
+def _opened(seen: Seen, jobs: Sequence[Job], now: float) -> Working:
+    """
+    What the first of the jobs finds.
+    """
+    value, stamp, alive = seen.value, seen.stamp, seen.exists(now)
+    version: ETag | Absent | None = None
+    for job in jobs:
+        if job.etag is not None:
+            version = seen.version(now)
+            break
+    return Working(
+        sealed=Sealed(None, value) if alive else ABSENT,
+        bare=alive and type(value) is not dict,
+        expires=stamp.expires if alive and stamp is not None else None,
+        version=version,
+        ops=stamp.ops if stamp is not None else (),
+    )
 
 
 def _step(seen: Seen, working: Working, job: Job, now: float, rules: Rules) -> tuple[Working, Result]:

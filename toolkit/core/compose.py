@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -52,10 +52,11 @@ def content_of(value: Any, *, envelope: bool) -> Content:
     """
     Where a value goes: an object carries its stamp itself, anything else needs an envelope or goes without.
     """
+    whole = value  # narrowed by nothing below
+    if isinstance(value, dict):
+        return Content(whole)
     if value is ABSENT:
         return Content({}, gone=True)
-    if isinstance(value, dict):
-        return Content(cast("dict[str, Any]", value))
     return Content({"value": value}, envelope=True) if envelope else Content({}, bare=value)
 
 
@@ -83,13 +84,8 @@ def successor(
             f"this one reads it and must not write it: upgrade dapr-occ here",
             key=seen.key,
         )
-    hashed = digest(content.members)
-    # An expired value was absent in between: the same content again is a new version.
-    alive = content.gone or seen.exists(now)
-    was_gone = before is not None and before.gone
-    same_form = not seen.plain and not seen.row.missing and content.gone == was_gone
-    unchanged = alive and same_form and hashed == seen.digest()
-    name, valid = str(write), before is not None and seen.valid
+    hashed, name, valid = digest(content.members), str(write), before is not None and seen.valid
+    unchanged = _unchanged(seen, content, hashed, now)
     mine = Slot(write.writer, write.number, int(now))
     slots, dropped = keep_slots(before.slots if before else (), mine, now, settled)
     return Stamp(
@@ -106,6 +102,19 @@ def successor(
         gone=content.gone,
         envelope=content.envelope,
     )
+
+
+def _unchanged(seen: Seen, content: Content, hashed: str, now: float) -> bool:
+    """
+    Whether what is to stand there is the version that stands there.
+    """
+    before = seen.stamp
+    if before is not None and seen.valid and hashed != before.digest:
+        return False
+    was_gone = before is not None and before.gone
+    same_form = not seen.plain and not seen.row.missing and content.gone == was_gone
+    # An expired value was absent in between: the same content again is a new version.
+    return same_form and (content.gone or seen.exists(now)) and hashed == seen.digest()
 
 
 class Payload(msgspec.Struct, frozen=True):
@@ -129,11 +138,12 @@ def payload(
     """
     What to store for a batch's outcome.
     """
-    content = content_of(working.value, envelope=envelope or (seen.stamp is not None and seen.stamp.envelope))
+    sealed = working.sealed
+    value = ABSENT if sealed is ABSENT else sealed.peek()
+    content = content_of(value, envelope=envelope or (seen.stamp is not None and seen.stamp.envelope))
     if content.bare is not None:
         return Payload(encode(content.bare, seen.key))
     stamp = successor(seen, content, write, now, settled=settled, ops=working.ops, expires=working.expires)
-    sealed = working.sealed
     if sealed is not ABSENT and sealed.data is not None and not content.envelope:
         return Payload(_beside(sealed.data, stamp, seen.key), stamp)
     return Payload(body(seen.key, content.members, stamp), stamp)
@@ -207,6 +217,7 @@ def compose(
         )
     if stamp is not None:
         site.rows.wrote(seen.key, data, stamp)
-    gone, expires = working.sealed is ABSENT, stamp.expires if stamp is not None else None
-    ttl = garbage_ttl(gone, expires, wall, rules.op_window) if rules.has_ttl else None
+    ttl: float | None = None
+    if rules.has_ttl and stamp is not None and (stamp.gone or stamp.expires is not None):
+        ttl = garbage_ttl(stamp.gone, stamp.expires, wall, rules.op_window)
     return conditional(site.profile, seen, data, ttl)

@@ -32,7 +32,7 @@ class Attempt(msgspec.Struct):
     wait_s: float = 0.0
     bytes: int = 0
 
-    def begin(self, started: float, read: float, jobs: Sequence[Job]) -> None:
+    def begin(self, started: float, read: float) -> None:
         self.started, self.read_s, self.fn_s, self.write_s = started, read - started, 0.0, 0.0
 
     def spent(self) -> float:

@@ -37,6 +37,8 @@ from toolkit.errors import (
 from toolkit.stores import Call, Profile, Verdict, classify
 
 _SMOOTHING: Final = 0.2
+# Seconds: a call that is sent at all has time to be answered.
+_LEAST_TIMEOUT: Final = 0.05
 # Characters of a store's own text: where from, and its reason, which comes after the key.
 _SHOWN: Final = 200
 _HEAD: Final = 80
@@ -197,7 +199,8 @@ def rpc_timeout(deadline: float, mono: float) -> float:
     """
     Seconds one call may take, so that the deadline of the whole holds.
     """
-    return min(RPC_TIMEOUT, max(deadline - mono, 0.05))
+    left = deadline - mono
+    return RPC_TIMEOUT if left > RPC_TIMEOUT else max(_LEAST_TIMEOUT, left)
 
 
 def shown(reply: Reply) -> str:

@@ -143,7 +143,9 @@ def dump(stamp: Stamp) -> dict[str, Any]:
     if stamp.kind:
         out["k"] = stamp.kind
     if stamp.slots:
-        out["w"] = {slot.writer: [slot.number, slot.at] for slot in stamp.slots}
+        slots = out["w"] = {}
+        for slot in stamp.slots:
+            slots[slot.writer] = [slot.number, slot.at]
     if stamp.ops:
         out["ops"] = _pack(stamp.ops)
     if stamp.drops:
@@ -253,6 +255,8 @@ def keep_slots(
     those slots.
     """
     own = mine.writer if mine is not None else ""
+    if mine is not None and (not slots or (len(slots) == 1 and slots[0].writer == own)):
+        return (mine,), 0  # the common case: nobody else writes this key
     kept = [
         slot
         for slot in slots

@@ -94,13 +94,16 @@ class KeyWriter:
                 seen = self.site.ahead.take(self.key, started)
                 self.early, fresh = seen is not None, True
             if seen is None:
-                seen, now = yield from self._read(started)
+                seen, now = yield from read_since(self.site, self.key, started, self.deadline)
+                if intent_of(seen) is not None:
+                    seen = yield from self._clear(seen)
+                    now = yield from Now()
             self._take_more()
             for late in self._begin(now):
                 yield from self._give_up(late, now)
             if not self.jobs:
                 return
-            self.attempt.begin(started, now.mono, self.jobs)
+            self.attempt.begin(started, now.mono)
             if seen.expires is not None and (yield from self._wait_for_expiry(seen, now)):
                 seen = None
                 continue
@@ -110,7 +113,7 @@ class KeyWriter:
                     self._start_over()
                     seen = None
                     continue
-                yield from self._finish(batch, None, seen)
+                yield from self._committed(self._answered(batch), batch, None, seen)
                 return
             done, seen = yield from self._write(seen, batch, now)
             if done:
@@ -134,13 +137,6 @@ class KeyWriter:
         finally:
             self.site.running(None)
 
-    def _read(self, started: float) -> Steps[tuple[Seen, Instant]]:
-        seen, now = yield from read_since(self.site, self.key, started, self.deadline)
-        if intent_of(seen) is not None:
-            seen = yield from self._clear(seen)
-            now = yield from Now()
-        return seen, now
-
     def _clear(self, seen: Seen) -> Steps[Seen]:
         if intent_of(seen) is None:
             return seen
@@ -157,12 +153,15 @@ class KeyWriter:
         Count the attempt for every job; answers with those that may not try again, which are no longer among them.
         """
         mono = now.mono
-        # A first attempt is free to all but those whose caller has left.
-        late = [job for job in self.jobs if (job.attempts or not job.deadline) and self._is_late(job, mono)]
+        late: list[Job] = []
+        for job in self.jobs:
+            # A first attempt is free to all but those whose caller has left.
+            if (job.attempts or not job.deadline) and self._is_late(job, mono):
+                late.append(job)
+            else:
+                job.attempts += 1
         if late:
             self.jobs = [job for job in self.jobs if job not in late]
-        for job in self.jobs:
-            job.attempts += 1
         return late
 
     def _is_late(self, job: Job, mono: float) -> bool:
@@ -216,14 +215,15 @@ class KeyWriter:
             self._too_large(seen, write_id, now)
             return not self.jobs, seen
         if write is None:
-            yield from self._finish(batch, None, seen)
+            yield from self._committed(self._answered(batch), batch, None, seen)
             return True, None
         self.flight = Flight(seen, write_id, now.wall)
         clock: Instant = yield NOW
         before = clock.mono
         self.attempt.fn_s = before - now.mono
         reply: Reply = yield Put(write, rpc_timeout(self.deadline, before))
-        if self.site.observed():
+        observed = self.site.observed()
+        if observed:
             self.attempt.write_s = (yield from Now()).mono - before
         settled = landed(self.site, seen, reply)
         if settled is None:
@@ -235,7 +235,9 @@ class KeyWriter:
             self.attempt.bytes = len(write.data or b"")
             if met_rivals(self.losses, self.won, seen):
                 yield from note_win(self.site, self.key, write_id)
-            yield from self._finish(batch, write_id, seen)
+            done = self._answered(batch)
+            if observed:
+                yield from self._committed(done, batch, write_id, seen)
             return True, None
         if settled.fate is Fate.LOST:
             self.flight, self.making = None, False
@@ -305,17 +307,21 @@ class KeyWriter:
                 self.answers.append((job, Failed(unknown_error(receipt))))
         yield from self.site.note("occ.outcome_unknown", lambda: unknown_fields(jobs, attempt, receipt, now))
 
-    def _finish(self, batch: Batch, write_id: WriteId | None, seen: Seen) -> Steps[None]:
-        self.answers += zip(self.jobs, batch.results, strict=True)
-        done, attempt, self.jobs = self.jobs, self.attempt, []
-        if not self.site.observed():
-            return
+    def _answered(self, batch: Batch) -> list[Job]:
+        """
+        The jobs that have their answers now.
+        """
+        done, self.jobs = self.jobs, []
+        self.answers += zip(done, batch.results, strict=True)
+        return done
+
+    def _committed(self, done: list[Job], batch: Batch, write_id: WriteId | None, seen: Seen) -> Steps[None]:
         # A change that raised has its exception for an answer; it is no commit, and not the store's failure either.
         jobs = [job for job, result in zip(done, batch.results, strict=True) if isinstance(result, Done)]
-        if jobs:
+        if jobs and self.site.observed():
             now = yield from Now()
             yield from self.site.note(
-                "occ.committed", lambda: committed_fields(jobs, attempt, seen, write_id, now)
+                "occ.committed", lambda: committed_fields(jobs, self.attempt, seen, write_id, now)
             )
 
     def _answer(self, job: Job, error: StateError) -> None:
