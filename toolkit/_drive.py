@@ -135,10 +135,10 @@ class Drive:
         try:
             while True:
                 step = self.step = send(answer)
-                kind = type(step)
-                if self.until is not None and kind in _WAITS and self.until(step):
+                act = acts[type(step)]
+                if self.until is not None and type(step) in _WAITS and self.until(step):
                     return None
-                answer = acts[kind](step)
+                answer = act(step)
         except StopIteration as stop:
             self.ended = True
             return stop.value

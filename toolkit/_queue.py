@@ -85,8 +85,8 @@ class KeyQueue:
         self.leader: Ticket | None = None
 
     def start(self, site: Site, take: Callable[[], Sequence[Job]]) -> KeyWriter:
-        self.writer = KeyWriter(site, self.key, self.waiting[0].deadline, take, _tell)
-        return self.writer
+        writer = self.writer = KeyWriter(site, self.key, self.waiting[0].deadline, take, _tell)
+        return writer
 
     def take(self) -> Sequence[Job]:
         """
@@ -105,11 +105,12 @@ class KeyQueue:
         """
         Hand the answers to their tickets; one error object for each caller.
         """
-        errors: set[int] = set()
+        errors: set[int] | None = None
         for job, result in answers:
             assert isinstance(job, Ticket)
             job.result = result
             if isinstance(result, Failed):
+                errors = errors or set()
                 if id(result.error) in errors and isinstance(result.error, StateError):
                     job.result = Failed(copy.copy(result.error))
                 errors.add(id(result.error))

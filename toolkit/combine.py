@@ -60,7 +60,7 @@ class Combiner:
             if queue is None:
                 queue = self.queues[ticket.key] = KeyQueue(ticket.key)
                 queue.waiting.append(ticket)
-                run = self._start(queue, ticket)
+                run = self._start(queue, ticket, ticket.started)
             else:
                 ticket.event = threading.Event()
                 queue.waiting.append(ticket)
@@ -121,11 +121,12 @@ class Combiner:
         if ticket.result is None:
             note_unknown(self.site, queue, ticket, self.world.hook)
 
-    def _start(self, queue: KeyQueue, leader: Ticket | None) -> Drive:
+    def _start(self, queue: KeyQueue, leader: Ticket | None, started: float | None = None) -> Drive:
         """
         A run for those that wait; the caller holds the lock.
         """
         writer = queue.start(self.site, partial(self._take, queue))
+        writer.started = started
         run = queue.run = Drive(marked(writer.run(), "single"), self.world)
         queue.leader = leader
         return run

@@ -117,38 +117,6 @@ def _unchanged(seen: Seen, content: Content, hashed: str, now: float) -> bool:
     return same_form and (content.gone or seen.exists(now)) and hashed == seen.digest()
 
 
-class Payload(msgspec.Struct, frozen=True):
-    """
-    The bytes to store, and the stamp in them; a bare value has none.
-    """
-
-    data: bytes
-    stamp: Stamp | None = None
-
-
-def payload(
-    seen: Seen,
-    working: Working,
-    write: WriteId,
-    now: float,
-    *,
-    envelope: bool,
-    settled: Mapping[str, int] = NONE_SETTLED,
-) -> Payload:
-    """
-    What to store for a batch's outcome.
-    """
-    sealed = working.sealed
-    value = ABSENT if sealed is ABSENT else sealed.peek()
-    content = content_of(value, envelope=envelope or (seen.stamp is not None and seen.stamp.envelope))
-    if content.bare is not None:
-        return Payload(encode(content.bare, seen.key))
-    stamp = successor(seen, content, write, now, settled=settled, ops=working.ops, expires=working.expires)
-    if sealed is not ABSENT and sealed.data is not None and not content.envelope:
-        return Payload(_beside(sealed.data, stamp, seen.key), stamp)
-    return Payload(body(seen.key, content.members, stamp), stamp)
-
-
 def _beside(members: bytes, stamp: Stamp, key: str) -> bytes:
     """
     What ``body`` makes of an object whose bytes are at hand.
@@ -203,21 +171,44 @@ def compose(
     """
     The write that puts a batch into the store; ``None`` where it would write back the bare value that is there.
     """
-    rules = site.rules
-    composed = payload(seen, working, id, wall, envelope=rules.envelope, settled=site.writers.settled)
-    data, stamp = composed.data, composed.stamp
-    if seen.plain and seen.value == working.value and type(seen.value) is type(working.value):
-        return None  # a bare value has nothing that could tell this write from none
-    limit = limit_of(site.profile)
-    if len(data) > limit:
-        return ValueTooLargeError(
-            f"key {seen.key!r}: {len(data)} bytes with the stamp are over the {limit} bytes this store takes; "
-            f"store less under one key",
-            key=seen.key,
-        )
-    if stamp is not None:
-        site.rows.wrote(seen.key, data, stamp)
+    rules, sealed, before = site.rules, working.sealed, seen.stamp
+    value = ABSENT if sealed is ABSENT else sealed.peek()
+    if seen.plain and _same(seen, working, value):
+        return None
+    content = content_of(value, envelope=rules.envelope or (before is not None and before.envelope))
+    if content.bare is not None:
+        data = encode(content.bare, seen.key)
+        return _too_large(site, seen.key, data) or conditional(site.profile, seen, data, None)
+    settled, ops, expires = site.writers.settled, working.ops, working.expires
+    stamp = successor(seen, content, id, wall, settled=settled, ops=ops, expires=expires)
+    if sealed is not ABSENT and sealed.data is not None and not content.envelope:
+        data = _beside(sealed.data, stamp, seen.key)
+    else:
+        data = body(seen.key, content.members, stamp)
+    error = _too_large(site, seen.key, data)
+    if error is not None:
+        return error
+    site.rows.wrote(seen.key, data, stamp)
     ttl: float | None = None
-    if rules.has_ttl and stamp is not None and (stamp.gone or stamp.expires is not None):
-        ttl = garbage_ttl(stamp.gone, stamp.expires, wall, rules.op_window)
+    if rules.has_ttl and (content.gone or expires is not None):
+        ttl = garbage_ttl(content.gone, expires, wall, rules.op_window)
     return conditional(site.profile, seen, data, ttl)
+
+
+def _same(seen: Seen, working: Working, value: Any) -> bool:
+    """
+    Whether a bare value is to be replaced by itself: nothing could tell that write from none.
+    """
+    adds = working.fresh or working.expires is not None  # an envelope has room for it
+    return not adds and seen.value == value and type(seen.value) is type(value)
+
+
+def _too_large(site: Site, key: str, data: bytes) -> ValueTooLargeError | None:
+    size, limit = len(data), limit_of(site.profile)
+    if size <= limit:
+        return None
+    return ValueTooLargeError(
+        f"key {key!r}: {size} bytes with the stamp are over the {limit} bytes this store takes; "
+        f"store less under one key",
+        key=key,
+    )

@@ -137,14 +137,12 @@ def call_of(seen: Seen) -> Call:
     return Call.CREATE if seen.row.missing else Call.CAS
 
 
-def landed(site: Site, seen: Seen, reply: Reply) -> Settled | None:
+def landed(site: Site, seen: Seen, reply: Reply) -> bool:
     """
-    What a clean yes of a truthful store says at once; ``None`` after any other answer.
+    Whether this is a clean yes of a truthful store, which says it all.
     """
     lies = site.profile.lies
-    if reply.code == "OK" and (not lies or call_of(seen) not in lies):
-        return Settled(Fate.LANDED, None, reply)
-    return None
+    return reply.code == "OK" and (not lies or call_of(seen) not in lies)
 
 
 def settle(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
@@ -154,8 +152,8 @@ def settle(site: Site, sent: Sent, reply: Reply) -> Steps[Settled]:
     Raises:
         StateError: The request was refused for good; nothing was written.
     """
-    if (done := landed(site, sent.seen, reply)) is not None:
-        return done
+    if landed(site, sent.seen, reply):
+        return Settled(Fate.LANDED, None, reply)
     if reply.code == UNSENT:
         return Settled(Fate.LOST, sent.seen, reply)
     verdict = site.judge_reply(sent.call, reply, sent.write.key)

@@ -41,7 +41,16 @@ class KeyWriter:
     Attributes:
         tell: Called with each answer that is there while others are still served.
         making: A write is being made of what the callers ask: one that leaves now may be in it.
+        early: The row at hand was read before the callers asked: no answer may rest on it alone.
+        started: When the first of the callers asked, for a run that begins at once.
     """
+
+    writer: Writer
+    flight: Flight | None = None
+    last_reply: Reply | None = None
+    started: float | None = None
+    receipted = making = early = False
+    losses = failures = 0
 
     def __init__(
         self, site: Site, key: str, deadline: float, take: Take, tell: Tell = lambda _job, _result: None
@@ -50,15 +59,8 @@ class KeyWriter:
         self.deadline = deadline
         self.jobs: list[Job] = []
         self.answers: Answers = []
-        self.flight: Flight | None = None
-        self.receipted = self.making = False
-        self.writer = Writer("")
-        self.losses = self.failures = 0
         self.attempt = Attempt()
-        self.last_reply: Reply | None = None
         self.won = site.wins.take(key)
-        # The row at hand was read before the callers asked: no answer may rest on it alone.
-        self.early = False
 
     def run(self) -> Steps[Answers]:
         """
@@ -88,8 +90,9 @@ class KeyWriter:
         fresh = False
         while True:
             self.making = False
-            now: Instant = yield NOW
-            started = now.mono
+            started, self.started = self.started, None
+            if started is None:
+                started = (yield from Now()).mono
             if not fresh:
                 seen = self.site.ahead.take(self.key, started)
                 self.early, fresh = seen is not None, True
@@ -98,6 +101,8 @@ class KeyWriter:
                 if intent_of(seen) is not None:
                     seen = yield from self._clear(seen)
                     now = yield from Now()
+            else:
+                now = yield from Now()
             self._take_more()
             for late in self._begin(now):
                 yield from self._give_up(late, now)
@@ -225,18 +230,18 @@ class KeyWriter:
         observed = self.site.observed()
         if observed:
             self.attempt.write_s = (yield from Now()).mono - before
-        settled = landed(self.site, seen, reply)
-        if settled is None:
+        settled: Settled | None = None
+        if not landed(self.site, seen, reply):
             sent = Sent(seen, write, write_id, self.deadline, self.site.policy.deadline)
             settled = yield from settle(self.site, sent, reply)
-        self.last_reply = settled.reply
-        if settled.fate is Fate.LANDED:
+            self.last_reply = settled.reply
+        if settled is None or settled.fate is Fate.LANDED:
             self.flight = None
-            self.attempt.bytes = len(write.data or b"")
             if met_rivals(self.losses, self.won, seen):
                 yield from note_win(self.site, self.key, write_id)
             done = self._answered(batch)
             if observed:
+                self.attempt.bytes = len(write.data or b"")
                 yield from self._committed(done, batch, write_id, seen)
             return True, None
         if settled.fate is Fate.LOST:

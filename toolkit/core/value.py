@@ -26,10 +26,9 @@ _KINDS: Final[tuple[Any, ...]] = (str, bool, int, float, dict, list, tuple)
 # `type` of a value about which nothing is known yet.
 _kind_of = cast("Callable[[Any], Any]", type)
 
-_encoder = msgspec.json.Encoder()
-_canonical_encoder = msgspec.json.Encoder(order="sorted")
-_decoder = msgspec.json.Decoder()
-_encode, _decode = _encoder.encode, _decoder.decode
+_encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder().decode
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
+_blake2b = hashlib.blake2b
 
 
 def plain(value: Any, key: str, path: str = "") -> Any:
@@ -168,7 +167,7 @@ def encode(value: Any, key: str) -> bytes:
     The bytes to store for a value that ``plain`` made.
     """
     try:
-        return _encoder.encode(value)
+        return _encode(value)
     except (ValueError, RecursionError) as error:
         if isinstance(error, UnicodeEncodeError):
             what = "a string holds a lone surrogate"
@@ -185,7 +184,7 @@ def decode(data: bytes, key: str) -> Any:
         CorruptValueError: They are not JSON.
     """
     try:
-        return _decoder.decode(data)
+        return _decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise CorruptValueError(
             f"key {key!r}: the {len(data)} stored bytes are not JSON; write it again as JSON with the tool that wrote it",
@@ -202,10 +201,10 @@ def digest(members: Any) -> str:
     >>> digest({"a": 1.0, "b": [1e3]}) == digest({"b": [1000], "a": 1})
     True
     """
-    text = _canonical_encoder.encode(members)
+    text = _encode_sorted(members)
     if _INTEGRAL.search(text) is not None:
-        text = _short(text) or _canonical_encoder.encode(_by_value(members))
-    return hashlib.blake2b(text, digest_size=8).hexdigest()
+        text = _short(text) or _encode_sorted(_by_value(members))
+    return _blake2b(text, digest_size=8).hexdigest()
 
 
 # What a float of a whole value looks like in JSON; the like inside a text only costs a closer look.
@@ -224,13 +223,21 @@ def _short(text: bytes) -> bytes | None:
     parts = text.split(b'"')  # every second part is a string
     outside = b'"'.join(parts[::2])
     # Minus zero, or an exponent: an "e" that stands in none of the names.
-    if b"-0" in outside or outside.count(b"e") != outside.count(b"true") + outside.count(b"false"):
+    if b"-0" in outside or (
+        b"e" in outside and outside.count(b"e") != outside.count(b"true") + outside.count(b"false")
+    ):
         return None
-    # A number ends where its object, its list or the whole text goes on or ends.
-    for end in (b",", b"}", b"]"):
-        outside = outside.replace(b".0" + end, end)
-    parts[::2] = outside.removesuffix(b".0").split(b'"')
+    if text.count(b".0") == outside.count(b".0"):
+        return _whole(text)  # no string holds what looks like the end of one
+    parts[::2] = _whole(outside).split(b'"')
     return b'"'.join(parts)
+
+
+def _whole(text: bytes) -> bytes:
+    """
+    A number ends where its object, its list or the whole text goes on or ends.
+    """
+    return text.replace(b".0,", b",").replace(b".0}", b"}").replace(b".0]", b"]").removesuffix(b".0")
 
 
 def _by_value(value: Any) -> Any:
