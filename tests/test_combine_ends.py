@@ -244,3 +244,61 @@ def test_an_interrupted_leader_leaves_a_receipt_in_the_log(port: Port, pool: Thr
         (event,) = [event for event in events if event.name == "occ.outcome_unknown"]
         hung.go.set()
         assert Outcome.COMMITTED is store.resolve(event.fields["receipt"])
+
+
+@BACKENDS
+def test_an_interrupt_inside_a_task_that_leads_ends_its_call_alone(backend: str) -> None:
+    """
+    Ctrl-C in a change of a task that leads its key: who has joined is served, and the key is free again.
+    """
+
+    async def main() -> None:
+        hung = Hung(MemoryStore())
+        async with AsyncStateStore("x", port=hung, retry=SHORT) as store:
+            await store.set("k", {"seen": []})
+
+            async def breaks() -> None:
+                with pytest.raises(KeyboardInterrupt):
+                    await store.update("k", lambda _value: interrupt())
+
+            await breaks()
+            assert {} == store._combiner.queues
+            hung.read = anyio.Event()
+            async with anyio.create_task_group() as callers:
+                callers.start_soon(store.update, "k", adds("first"))
+                await anyio.wait_all_tasks_blocked()
+                callers.start_soon(store.update, "k", adds("joins"))
+                await anyio.wait_all_tasks_blocked()
+                hung.read.set()
+            assert {"seen": ["first", "joins"]} == await store.get("k")
+            assert {} == store._combiner.queues
+
+    anyio.run(main, backend=backend)
+
+
+@BACKENDS
+def test_a_task_that_leads_alone_leaves_nothing_when_it_is_cancelled(backend: str) -> None:
+    """
+    Cancelled while it reads, it writes nothing; cancelled while it writes, a task of the store finds out what became of it.
+    """
+
+    async def main() -> None:
+        hung = Hung(MemoryStore())
+        async with AsyncStateStore("x", port=hung, retry=SHORT) as store:
+            await store.set("k", {"seen": []})
+            names = set(store._live().writers.settled)
+            for held, after in (("read", []), ("write", ["me"])):
+                gate = anyio.Event()
+                setattr(hung, held, gate)
+                async with anyio.create_task_group() as callers:
+                    callers.start_soon(store.update, "k", adds("me"))
+                    await anyio.wait_all_tasks_blocked()
+                    callers.cancel_scope.cancel()
+                    gate.set()
+                await store._combiner.drain()
+                setattr(hung, held, None)
+                assert {} == store._combiner.queues
+                assert {"seen": after} == await store.get("k")
+            assert names == set(store._live().writers.settled)  # no identity was lost
+
+    anyio.run(main, backend=backend)

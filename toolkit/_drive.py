@@ -106,21 +106,58 @@ def _chance(_step: Step[Any]) -> float:
 _WAITS: Final = frozenset({Get, Put, GetAll, PutAll, Multi, Pause})
 
 
-class Drive:
+class UnderWay:
     """
-    A generator under way in the sync colour, which can be picked up by another thread where it was interrupted.
+    A generator that another thread or task can pick up where this one was interrupted, or stopped.
+
+    Attributes:
+        step: The last one it asked for.
+        answer: What it is to be told first by whoever goes on with it.
+    """
+
+    __slots__ = ("answer", "ended", "step", "steps")
+
+    def __init__(self, steps: Steps[Any]) -> None:
+        self.steps = steps
+        self.step: Step[Any] | None = None
+        self.answer: Any = None
+        self.ended = False
+
+    @property
+    def suspended(self) -> bool:
+        """
+        Whether an interrupt struck outside of the protocol, which can go on.
+        """
+        import inspect  # slow to import, and hardly ever needed
+
+        return not self.ended and inspect.getgeneratorstate(self.steps) == inspect.GEN_SUSPENDED
+
+    def lost(self) -> Any:
+        """
+        What to answer where the answer of a step was cut, which the core knows how to handle; ``None``: ask anew.
+        """
+        if isinstance(self.step, Get | Put | Multi):
+            return Reply("CANCELLED", "interrupted")
+        if isinstance(self.step, GetAll | PutAll):
+            count = len(self.step.keys if isinstance(self.step, GetAll) else self.step.writes)
+            return tuple(Reply("CANCELLED", "interrupted") for _ in range(count))
+        return None
+
+
+class Drive(UnderWay):
+    """
+    The sync colour, for one thread after another.
 
     Attributes:
         until: Asked before each step that takes time whether to stop there; it may be put while the drive is under way.
     """
 
-    __slots__ = ("ended", "step", "steps", "until", "world")
+    __slots__ = ("until", "world")
 
     def __init__(self, steps: Steps[Any], world: World) -> None:
-        self.steps, self.world = steps, world
-        self.step: Step[Any] | None = None
+        super().__init__(steps)
+        self.world = world
         self.until: Callable[[Step[Any]], bool] | None = None
-        self.ended = False
 
     def run(self, answer: Any = None) -> Any:
         """
@@ -143,25 +180,39 @@ class Drive:
             self.ended = True
             return stop.value
 
-    @property
-    def suspended(self) -> bool:
-        """
-        Whether an interrupt struck outside of the protocol, which can go on.
-        """
-        import inspect  # slow to import, and hardly ever needed
 
-        return not self.ended and inspect.getgeneratorstate(self.steps) == inspect.GEN_SUSPENDED
+class AsyncDrive(UnderWay):
+    """
+    The async colour, for one task after another.
+    """
 
-    def resume(self) -> Any:
+    __slots__ = ()
+
+    async def run(self, world: AsyncWorld, until: Callable[[], bool]) -> Any:
         """
-        Go on after an interrupt: the answer of the step that was cut is lost, which the core knows how to handle.
+        Begin, and drive to the end, or to a step that takes time once *until* says so.
+
+        What a step raises is thrown into the protocol, but for a cancellation, which leaves it where it was.
         """
-        if isinstance(self.step, Get | Put | Multi):
-            return self.run(Reply("CANCELLED", "interrupted"))
-        if isinstance(self.step, GetAll | PutAll):
-            count = len(self.step.keys if isinstance(self.step, GetAll) else self.step.writes)
-            return self.run(tuple(Reply("CANCELLED", "interrupted") for _ in range(count)))
-        return self.run()
+        send, acts, waits = self.steps.send, world.acts, world.waits
+        try:
+            step = self.step = send(None)
+            while True:
+                act = acts.get(type(step))
+                if act is not None:
+                    step = self.step = send(act(step))
+                    continue
+                if until():
+                    return None
+                try:
+                    answer = await waits[type(step)](step)
+                except Exception as error:  # noqa: BLE001  thrown into the protocol, and out of it
+                    step = self.step = self.steps.throw(error)
+                else:
+                    step = self.step = send(answer)
+        except StopIteration as stop:
+            self.ended = True
+            return stop.value
 
 
 def drive(steps: Steps[R], world: World) -> R:
@@ -172,13 +223,21 @@ def drive(steps: Steps[R], world: World) -> R:
     return result
 
 
-async def drive_async(steps: Steps[R], world: AsyncWorld) -> R:
+async def drive_async(
+    steps: Steps[R], world: AsyncWorld, at: Step[Any] | None = None, answer: Any = None
+) -> R:
     """
-    Run a protocol to its end in this task; cancellation is thrown into it, so that it can clean up, and goes on.
+    Run a protocol to its end in this task, or what is left of it; cancellation is thrown into it, and goes on.
+
+    Args:
+        steps: The protocol.
+        world: Where its steps are performed.
+        at: The step that it waits for, where it has begun; not performed yet, unless there is an *answer* to it.
+        answer: What it is to be told first.
     """
     acts, waits = world.acts, world.waits
     try:
-        step = steps.send(None)
+        step = at if at is not None and answer is None else steps.send(answer)
         while True:
             do = acts.get(type(step))
             if do is not None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context
 from typing import Any
 
-from toolkit._drive import Drive
+from toolkit._drive import UnderWay
 from toolkit.core.events import Event
 from toolkit.core.jobs import Failed, Job, Result
 from toolkit.core.judge import unknown_error
@@ -70,8 +70,8 @@ class KeyQueue:
     The calls that wait for one key, and the run under way.
 
     Attributes:
-        run: What the thread that leads drives; none in the async colour.
-        leader: Whose thread that is; none while the background drives.
+        run: What the thread or task that leads drives.
+        leader: Whose thread or task that is; none while the background or a task of the store drives.
     """
 
     __slots__ = ("key", "leader", "run", "served", "waiting", "writer")
@@ -81,7 +81,7 @@ class KeyQueue:
         self.waiting: deque[Ticket] = deque()
         self.served: list[Ticket] = []
         self.writer: KeyWriter | None = None
-        self.run: Drive | None = None
+        self.run: UnderWay | None = None
         self.leader: Ticket | None = None
 
     def start(self, site: Site, take: Callable[[], Sequence[Job]]) -> KeyWriter:
@@ -116,6 +116,12 @@ class KeyQueue:
                 errors.add(id(result.error))
         served, self.served, self.writer, self.run = self.served, [], None, None
         return served
+
+    def shared(self) -> bool:
+        """
+        Whether a run serves several calls.
+        """
+        return len(self.served) > 1
 
     def unanswered(self) -> Iterator[Ticket]:
         """

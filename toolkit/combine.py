@@ -3,8 +3,8 @@ One read and one write for every update that waits for the same key in this proc
 
 A FIFO per key. Whoever finds the key idle leads: it reads, takes all jobs that wait by then, writes once, answers
 everyone. Sync: the first caller leads in its own thread; when it is done the next waiting caller leads, and one whose
-deadline is near lets the caller drive on who may wait longest. Async: a task of the store's task group leads, so that no
-caller's cancellation can cut a write. Idle keys cost nothing.
+deadline is near lets the caller drive on who may wait longest. Async: a caller leads in its own task while it is alone;
+for several a task of the store does, so that nobody's cancellation cuts what others wait for. Idle keys cost nothing.
 
 A batch goes on until the latest deadline in it. Nobody waits past his own: who must leave while a write is under way for
 him gets its receipt.
@@ -17,11 +17,22 @@ import time
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 
-from toolkit._drive import CANCEL_GRACE, LATE, LOOK, AsyncWorld, Drive, World, drive_async, marked
+from toolkit._drive import (
+    CANCEL_GRACE,
+    LATE,
+    LOOK,
+    AsyncDrive,
+    AsyncWorld,
+    Drive,
+    UnderWay,
+    World,
+    drive_async,
+    marked,
+)
 from toolkit._queue import KeyQueue, Ticket, note_unknown
 from toolkit._resting import ForCaller, Hands, work_for
 from toolkit.core.jobs import Failed, Job
@@ -134,8 +145,8 @@ class Combiner:
     def _take(self, queue: KeyQueue) -> Sequence[Job]:
         with self.lock:
             tickets = queue.take()
-            if queue.run is not None and len(queue.served) > 1:
-                queue.run.until = queue.over
+            if queue.shared():
+                cast("Drive", queue.run).until = queue.over
         return tickets
 
     def _lead(self, queue: KeyQueue, ticket: Ticket | None) -> None:
@@ -147,7 +158,7 @@ class Combiner:
                 ticket.lead = False
                 if ticket.event is not None:
                     ticket.event.clear()
-            run = queue.run
+            run = cast("Drive | None", queue.run)
             if run is not None:
                 queue.leader = ticket
             elif queue.waiting:
@@ -193,7 +204,7 @@ class Combiner:
         """
         queue.leader = None
         try:
-            answers = run.resume() if run.suspended else self._salvage(queue)
+            answers = run.run(run.lost()) if run.suspended else self._salvage(queue)
         except BaseException:
             self._deliver(queue, self._salvage(queue))
             raise
@@ -207,9 +218,7 @@ class Combiner:
         with self.lock:
             tickets = queue.answer(answers)
             self._hand_on(queue)
-        for ticket in tickets:
-            if ticket.event is not None:
-                ticket.event.set()
+        _wake(tickets)
 
     def _hand_on(self, queue: KeyQueue) -> None:
         if queue.waiting:
@@ -239,7 +248,8 @@ class AsyncCombiner:
         self, site: Site, world: AsyncWorld, group: TaskGroup, make_event: Callable[[], Any]
     ) -> None:
         self.site = site
-        self.world, self.hook = AsyncWorld(world.port, ForCaller(world.hook)), world.hook
+        # For a caller who leads himself, and for the store's tasks, which report for a caller.
+        self.own_world, self.world = world, AsyncWorld(world.port, ForCaller(world.hook))
         self.hands: Hands[KeyQueue] = Hands(group, make_event, self._lead)
         self.group, self.stopped = group, False
         self.idle: anyio.Event | None = None
@@ -254,25 +264,78 @@ class AsyncCombiner:
         """
         Do what a caller asks and return his value.
         """
-        ticket.event = self.make_bell()
-        if self.site.observed():
-            ticket.context = copy_context()
         queue = self.queues.get(ticket.key)
+        lone = queue is None
         if queue is None:
             queue = self.queues[ticket.key] = KeyQueue(ticket.key)
-            queue.waiting.append(ticket)
-            self.hands.give(queue)
         else:
-            queue.waiting.append(ticket)
+            self._hang_bell(ticket)
+        queue.waiting.append(ticket)
         if self.watch is None:
             self.watch = anyio.CancelScope(shield=True)
             self.group.start_soon(self._watch, self.watch)
-        try:
-            await ticket.event.wait()
-        except BaseException:
-            await self._cancelled(queue, ticket)
-            raise
+        if lone:
+            await self._lead_alone(queue, ticket)
+        if ticket.result is None:
+            try:
+                await ticket.event.wait()
+            except BaseException:
+                await self._cancelled(queue, ticket)
+                raise
         return ticket.answer()
+
+    def _hang_bell(self, ticket: Ticket) -> None:
+        """
+        Have a caller wait for a task of the store, which reports as is bound here.
+        """
+        ticket.event = self.make_bell()
+        if self.site.observed():
+            ticket.context = copy_context()
+
+    async def _lead_alone(self, queue: KeyQueue, ticket: Ticket) -> None:
+        """
+        Serve a key that nobody else wants, in the caller's own task: a task of the store goes on where others have joined.
+        """
+        writer = queue.start(self.site, queue.take)
+        writer.started = ticket.started
+        run = queue.run = AsyncDrive(marked(writer.run(), "single"))
+        try:
+            answers = await run.run(self.own_world, queue.shared)
+        except Exception as failure:  # noqa: BLE001  handed to the callers: the store goes on
+            queue.take()
+            answers, run.ended = queue.salvage(failure), True
+        except BaseException:
+            await self._interrupted(queue, ticket, run)
+            raise
+        if not run.ended:
+            self._hang_bell(ticket)
+            self.hands.give(queue)
+            return
+        self._done(queue, answers)
+
+    def _done(self, queue: KeyQueue, answers: Answers) -> None:
+        _wake(queue.answer(answers))
+        if queue.waiting:
+            self.hands.give(queue)
+        else:
+            self._forget(queue)
+
+    async def _interrupted(self, queue: KeyQueue, ticket: Ticket, run: AsyncDrive) -> None:
+        """
+        A caller who leads is cancelled: if he has no part in what is written he just leaves, else a task of the store goes
+        on with the answer of the step that was cut for lost.
+        """
+        if run.suspended and ticket.taken:
+            run.answer = run.lost()
+            self._hang_bell(ticket)
+            self.hands.give(queue)
+            await self._cancelled(queue, ticket)
+            return
+        ticket.withdraw()
+        if run.suspended:
+            run.steps.close()
+            queue.waiting.remove(ticket)
+        self._done(queue, queue.salvage())
 
     async def _cancelled(self, queue: KeyQueue, ticket: Ticket) -> None:
         """
@@ -288,17 +351,21 @@ class AsyncCombiner:
         with anyio.move_on_after(CANCEL_GRACE, shield=True):
             await ticket.event.wait()
         if ticket.result is None:
-            note_unknown(self.site, queue, ticket, self.world.hook)
+            note_unknown(self.site, queue, ticket, self.own_world.hook)
 
     async def _lead(self, queue: KeyQueue) -> None:
         """
-        Serve the key until nobody waits.
+        Serve the key until nobody waits; first what a caller has left behind.
         """
-        while queue.waiting:
-            work_for(queue.waiting[0].context)
-            steps = marked(queue.start(self.site, queue.take).run(), "single")
+        while queue.waiting or queue.run is not None:
+            run = queue.run
+            if run is None:
+                work_for(queue.waiting[0].context)
+                run = UnderWay(marked(queue.start(self.site, queue.take).run(), "single"))
+            else:
+                work_for(queue.served[0].context)
             try:
-                answers = await drive_async(steps, self.world)
+                answers = await drive_async(run.steps, self.world, run.step, run.answer)
             except Exception as failure:  # noqa: BLE001  handed to the callers: the store goes on
                 queue.take()
                 answers = queue.salvage(failure)
@@ -334,7 +401,10 @@ class AsyncCombiner:
 
     def _let_go(self, before: float) -> None:
         for queue in self.queues.values():
-            for ticket in [one for one in queue.unanswered() if one.deadline <= before]:
+            # Who leads without a bell ends by himself.
+            for ticket in [
+                one for one in queue.unanswered() if one.deadline <= before and one.event is not None
+            ]:
                 error = queue.leave(self.site, ticket)
                 if error is not None:
                     ticket.tell(Failed(error))
@@ -382,4 +452,5 @@ class AsyncCombiner:
 
 def _wake(tickets: Sequence[Ticket]) -> None:
     for ticket in tickets:
-        ticket.event.set()
+        if ticket.event is not None:
+            ticket.event.set()

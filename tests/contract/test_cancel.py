@@ -13,7 +13,7 @@ import pytest
 from tests.contract.common import inc
 from toolkit import AsyncStateStore, Outcome
 from toolkit.combine import AsyncCombiner
-from toolkit.core.model import Reply, Write
+from toolkit.core.model import Reply, Row, Write
 from toolkit.log import capture
 from toolkit.testing.cancel import Cut, cancel_everywhere
 from toolkit.testing.memory import AsyncMemoryStore, MemoryStore
@@ -103,13 +103,18 @@ async def test_a_swallowed_cancellation_would_be_caught(
 
 class Stuck(AsyncMemoryStore):
     """
-    A store whose writes arrive and whose answers do not, until told.
+    A store whose writes arrive and which then answers nothing, until told.
     """
 
     def __init__(self, store: MemoryStore) -> None:
         super().__init__(store)
         self.arrived, self.answer = anyio.Event(), anyio.Event()
         self.applies = True
+
+    async def get(self, key: str, *, strong: bool, timeout: float) -> Row | Reply:
+        if self.arrived.is_set():
+            await self.answer.wait()
+        return await super().get(key, strong=strong, timeout=timeout)
 
     async def put(self, write: Write, *, timeout: float) -> Reply:
         reply = self.store.put(write) if self.applies else Reply("UNAVAILABLE", "lost")
@@ -186,3 +191,34 @@ class Losing(AsyncMemoryStore):
             self.on_loss()
             await anyio.lowlevel.checkpoint()
         return await super().put(write, timeout=timeout)
+
+
+class Mute(AsyncMemoryStore):
+    """
+    A store whose first write takes effect and is never answered.
+    """
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store)
+        self.arrived = anyio.Event()
+
+    async def put(self, write: Write, *, timeout: float) -> Reply:
+        reply = self.store.put(write)
+        self.arrived.set()
+        await anyio.sleep_forever()
+        return reply
+
+
+async def test_a_cut_write_is_found_out_for_a_cancelled_caller() -> None:
+    """The answer is cut by the cancellation; the next look tells, within the grace, and nothing stays unknown."""
+    memory = MemoryStore()
+    async with AsyncStateStore("x", port=memory) as other:
+        await other.set("k", START)
+        port = Mute(memory)
+        with capture() as events:
+            async with AsyncStateStore("x", port=port) as store, anyio.create_task_group() as group:
+                group.start_soon(store.update, "k", inc)
+                await port.arrived.wait()
+                group.cancel_scope.cancel()
+        assert [event.name for event in events] == ["occ.committed"]
+        assert await other.get("k") == {"n": 2}

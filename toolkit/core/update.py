@@ -81,8 +81,9 @@ class KeyWriter:
             self._take_more()
             jobs, self.jobs = self.jobs, []
             yield from self._fail(jobs, error)
-        if not self.receipted:
-            self.site.writers.give_back(self.writer)
+        finally:
+            if not self.receipted and self.flight is None:
+                self.site.writers.give_back(self.writer)
         return self.answers
 
     def _serve(self) -> Steps[None]:
