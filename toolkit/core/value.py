@@ -202,13 +202,13 @@ def digest(members: Any) -> str:
     True
     """
     text = _encode_sorted(members)
-    if _INTEGRAL.search(text) is not None:
+    if b".0" in text or _EXPONENT.search(text) is not None:
         text = _short(text) or _encode_sorted(_by_value(members))
     return _blake2b(text, digest_size=8).hexdigest()
 
 
-# What a float of a whole value looks like in JSON; the like inside a text only costs a closer look.
-_INTEGRAL: Final = re.compile(rb"[0-9](?:\.0(?![0-9])|[eE])")
+# A float of a whole value ends in .0 or has an exponent; the like inside a text only costs a closer look.
+_EXPONENT: Final = re.compile(rb"[0-9][eE]")
 _AS_IT_IS: Final[frozenset[Any]] = frozenset({str, int, bool, type(None)})
 # Up to here a float is its own decimal text, digit by digit.
 _EXACT: Final = 2.0**53
