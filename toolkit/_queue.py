@@ -13,12 +13,13 @@ from contextvars import Context
 from typing import Any
 
 from toolkit._drive import UnderWay
+from toolkit.core.callers import Answers
 from toolkit.core.events import Event
 from toolkit.core.jobs import Failed, Job, Result
 from toolkit.core.judge import unknown_error
 from toolkit.core.site import Site, exhausted, unavailable
 from toolkit.core.steps import Step
-from toolkit.core.update import Answers, KeyWriter
+from toolkit.core.update import KeyWriter
 from toolkit.errors import StateError
 
 

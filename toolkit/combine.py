@@ -35,9 +35,9 @@ from toolkit._drive import (
 )
 from toolkit._queue import KeyQueue, Ticket, note_unknown
 from toolkit._resting import ForCaller, Hands, work_for
+from toolkit.core.callers import Answers
 from toolkit.core.jobs import Failed, Job
 from toolkit.core.site import Site, unavailable
-from toolkit.core.update import Answers
 from toolkit.errors import StateError
 
 if TYPE_CHECKING:

@@ -123,6 +123,24 @@ class Stored:
                 assert wrapped.update(key, lambda value: value + 1, op_id="m-1") == 6
         assert (store.get(key), json.loads(place.raw(key).data)["value"]) == (6, 6)
 
+    def test_the_same_scalar_again_gets_what_an_envelope_has_room_for(
+        self, store: Caller, place: Place, key: str
+    ) -> None:
+        """An id or an expiry is kept even where the value is the one that stands there already."""
+
+        def once(value: Any) -> Any:
+            return value if value == [1] else [*value, "again"]
+
+        store.set(key, [1])
+        with place.open(envelope=True) as wrapped:
+            assert wrapped.update(key, once, op_id="m-1") == [1]
+            wrapped.update(key, lambda value: [*value, 2])
+            assert wrapped.update(key, once, op_id="m-1") == [1, 2]
+        store.set(f"{key}-ttl", [1])
+        with place.open(envelope=True) as wrapped:
+            wrapped.set(f"{key}-ttl", [1], ttl=500)
+        assert json.loads(place.raw(f"{key}-ttl").data)["_occ"]["exp"] > time.time() + 400
+
     # -- expiry ----------------------------------------------------------------------------------------------------
 
     def test_a_value_expires(self, store: Caller, rival: Caller, key: str) -> None:

@@ -8,58 +8,46 @@ survive an attempt; every decision is made by ``jobs.apply``, ``judge.judge`` an
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 from toolkit.core.apply import apply
+from toolkit.core.callers import Answers, Callers, Take, Tell
 from toolkit.core.compose import compose
 from toolkit.core.expiry import unclear
 from toolkit.core.fairness import give_way, met_rivals, note_win
 from toolkit.core.intents import intent_of
-from toolkit.core.jobs import Batch, Done, Failed, Job, Result
+from toolkit.core.jobs import Batch, Failed, Job
 from toolkit.core.judge import Fate, unknown_error
 from toolkit.core.model import Reply, Write
-from toolkit.core.notes import Attempt, committed_fields, conflict_fields, gave_up_fields, unknown_fields
+from toolkit.core.notes import conflict_fields, unknown_fields
 from toolkit.core.recovery import clear
 from toolkit.core.seen import Seen
 from toolkit.core.settle import Flight, Sent, Settled, backoff, landed, read_since, settle
-from toolkit.core.site import Site, Writer, exhausted, rpc_timeout, too_early, unavailable
+from toolkit.core.site import Site, Writer, rpc_timeout, too_early
 from toolkit.core.stamp import WriteId
 from toolkit.core.steps import NOW, Chance, Instant, Now, Pause, Put, Steps
 from toolkit.errors import StateError, StoreUnavailableError, ValueTooLargeError
 
-Answers: TypeAlias = list[tuple[Job, Result]]
-Take: TypeAlias = Callable[[], Sequence[Job]]
-Tell: TypeAlias = Callable[[Job, Result], None]
 
-
-class KeyWriter:
+class KeyWriter(Callers):
     """
     One run over one key; ``run`` is the generator, ``flight`` what a receipt can be made of meanwhile.
 
     Attributes:
-        tell: Called with each answer that is there while others are still served.
-        making: A write is being made of what the callers ask: one that leaves now may be in it.
         early: The row at hand was read before the callers asked: no answer may rest on it alone.
         started: When the first of the callers asked, for a run that begins at once.
     """
 
     writer: Writer
     flight: Flight | None = None
-    last_reply: Reply | None = None
     started: float | None = None
-    receipted = making = early = False
+    receipted = early = False
     losses = failures = 0
 
     def __init__(
         self, site: Site, key: str, deadline: float, take: Take, tell: Tell = lambda _job, _result: None
     ) -> None:
-        self.site, self.key, self.take, self.tell = site, key, take, tell
-        self.deadline = deadline
-        self.jobs: list[Job] = []
-        self.answers: Answers = []
-        self.attempt = Attempt()
+        super().__init__(site, key, deadline, take, tell)
         self.won = site.wins.take(key)
 
     def run(self) -> Steps[Answers]:
@@ -148,45 +136,6 @@ class KeyWriter:
             return seen
         return (yield from clear(self.site, seen, None, self.deadline))
 
-    def _take_more(self) -> None:
-        self.making = True
-        for job in self.take():
-            self.jobs.append(job)
-            self.deadline = max(self.deadline, job.deadline)
-
-    def _begin(self, now: Instant) -> list[Job]:
-        """
-        Count the attempt for every job; answers with those that may not try again, which are no longer among them.
-        """
-        mono = now.mono
-        late: list[Job] = []
-        for job in self.jobs:
-            # A first attempt is free to all but those whose caller has left.
-            if (job.attempts or not job.deadline) and self._is_late(job, mono):
-                late.append(job)
-            else:
-                job.attempts += 1
-        if late:
-            self.jobs = [job for job in self.jobs if job not in late]
-        return late
-
-    def _is_late(self, job: Job, mono: float) -> bool:
-        most = job.policy_attempts
-        return mono >= job.deadline or (most is not None and job.attempts >= most)
-
-    def _give_up(self, job: Job, now: Instant) -> Steps[None]:
-        elapsed = now.mono - job.started
-        reason = "deadline" if now.mono >= job.deadline else "attempts"
-        error: StateError
-        if job.conflicts:
-            error = exhausted(self.key, job.conflicts, job.attempts, elapsed)
-        else:
-            error = unavailable(self.site.store, self.key, elapsed, self.last_reply)
-        self._answer(job, error)
-        yield from self.site.note(
-            "occ.gave_up", lambda: gave_up_fields(job, self.attempt, reason, error, now)
-        )
-
     def _wait_for_expiry(self, seen: Seen, now: Instant) -> Steps[bool]:
         """
         Wait until all hosts agree that a value has expired, which is no attempt; says whether there was such a wait.
@@ -210,8 +159,7 @@ class KeyWriter:
         """
         if self.receipted:
             # Somebody holds a receipt for the slot of the last write: leave that slot alone.
-            self.writer = self.site.writers.take()
-            self.receipted = False
+            self.writer, self.receipted = self.site.writers.take(), False
         write_id = self.writer.next_id()
         write = compose(self.site, seen, batch.working, write_id, now.wall)
         if self.early and not isinstance(write, Write):
@@ -231,25 +179,24 @@ class KeyWriter:
         observed = self.site.observed()
         if observed:
             self.attempt.write_s = (yield from Now()).mono - before
-        settled: Settled | None = None
         if not landed(self.site, seen, reply):
             sent = Sent(seen, write, write_id, self.deadline, self.site.policy.deadline)
             settled = yield from settle(self.site, sent, reply)
             self.last_reply = settled.reply
-        if settled is None or settled.fate is Fate.LANDED:
-            self.flight = None
-            if met_rivals(self.losses, self.won, seen):
-                yield from note_win(self.site, self.key, write_id)
-            done = self._answered(batch)
-            if observed:
-                self.attempt.bytes = len(write.data or b"")
-                yield from self._committed(done, batch, write_id, seen)
-            return True, None
-        if settled.fate is Fate.LOST:
-            self.flight, self.making = None, False
-            return False, (yield from self._lost(seen, settled, write))
-        yield from self._unknown(batch, now)
-        return not self.jobs, None
+            if settled.fate is Fate.LOST:
+                self.flight, self.making = None, False
+                return False, (yield from self._lost(seen, settled, write))
+            if settled.fate is not Fate.LANDED:
+                yield from self._unknown(batch, now)
+                return not self.jobs, None
+        self.flight = None
+        if met_rivals(self.losses, self.won, seen):
+            yield from note_win(self.site, self.key, write_id)
+        done = self._answered(batch)
+        if observed:
+            self.attempt.bytes = len(write.data or b"")
+            yield from self._committed(done, batch, write_id, seen)
+        return True, None
 
     def _too_large(self, seen: Seen, write_id: WriteId, now: Instant) -> None:
         """
@@ -312,51 +259,3 @@ class KeyWriter:
             else:
                 self.answers.append((job, Failed(unknown_error(receipt))))
         yield from self.site.note("occ.outcome_unknown", lambda: unknown_fields(jobs, attempt, receipt, now))
-
-    def _answered(self, batch: Batch) -> list[Job]:
-        """
-        The jobs that have their answers now.
-        """
-        done, self.jobs = self.jobs, []
-        self.answers += zip(done, batch.results, strict=True)
-        return done
-
-    def _committed(self, done: list[Job], batch: Batch, write_id: WriteId | None, seen: Seen) -> Steps[None]:
-        # A change that raised has its exception for an answer; it is no commit, and not the store's failure either.
-        jobs = [job for job, result in zip(done, batch.results, strict=True) if isinstance(result, Done)]
-        if jobs and self.site.observed():
-            now = yield from Now()
-            yield from self.site.note(
-                "occ.committed", lambda: committed_fields(jobs, self.attempt, seen, write_id, now)
-            )
-
-    def _answer(self, job: Job, error: StateError) -> None:
-        """
-        Tell a caller at once: the others may be served for a while yet.
-        """
-        result = Failed(error)
-        self.answers.append((job, result))
-        self.tell(job, result)
-
-    def _outlast(self, error: StateError) -> Steps[bool]:
-        """
-        The store was out of reach until the deadline of those who waited; whoever came later goes on, if anybody did.
-        """
-        until = self.deadline
-        self._take_more()
-        late = [job for job in self.jobs if job.deadline <= until]
-        self.jobs = [job for job in self.jobs if job.deadline > until]
-        yield from self._fail(late, error)
-        return not self.jobs
-
-    def _fail(self, jobs: Sequence[Job], error: StateError) -> Steps[None]:
-        """
-        An error that concerns the key or the store as a whole; each caller gets one of his own.
-        """
-        now = yield from Now()
-        for job in jobs:
-            self._answer(job, copy.copy(error))
-            yield from self.site.note(
-                "occ.gave_up",
-                lambda job=job: gave_up_fields(job, self.attempt, "error", error, now),  # type: ignore[misc]
-            )
