@@ -187,7 +187,8 @@ class StateStore(Calls):
             OperationIdReusedError: ``op_id`` belongs to another operation.
             StoreUnavailableError: No answer within the deadline; nothing was written.
         """
-        return self._combiner.submit(self._update_job(key, change, default, ttl, op_id))
+        ticket = self._update_job(key, change, default, ttl, op_id)
+        return self._combiner.submit(ticket)
 
     def create(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
         """
@@ -196,7 +197,8 @@ class StateStore(Calls):
         Raises:
             AlreadyExistsError: The key is present; nothing was written.
         """
-        self._combiner.submit(self._value_job("create", key, value, ttl, op_id))
+        ticket = self._value_job("create", key, value, ttl, op_id)
+        self._combiner.submit(ticket)
 
     def set(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
         """
@@ -204,7 +206,8 @@ class StateStore(Calls):
         """
         if self.last_write:
             return self._blindly(key, value, "set", Access.WRITE, ttl, op_id)
-        self._combiner.submit(self._value_job("set", key, value, ttl, op_id))
+        ticket = self._value_job("set", key, value, ttl, op_id)
+        self._combiner.submit(ticket)
         return None
 
     def compare_and_set(
@@ -217,8 +220,10 @@ class StateStore(Calls):
             ConflictError: The value has changed since; nothing was written.
             TypeError: ``etag`` is None or text, which could not protect anything.
         """
-        expected = check_etag(etag, "compare_and_set")
-        self._combiner.submit(self._value_job("compare_and_set", key, value, ttl, op_id, expected))
+        ticket = self._value_job(
+            "compare_and_set", key, value, ttl, op_id, check_etag(etag, "compare_and_set")
+        )
+        self._combiner.submit(ticket)
 
     def delete(self, key: str, *, etag: Any = NO_DEFAULT, op_id: str | None = None) -> None:
         """
@@ -233,7 +238,8 @@ class StateStore(Calls):
         if self.last_write and etag is NO_DEFAULT:
             return self._blindly(key, DELETE, "delete", Access.REMOVE, CLEAR, op_id)
         expected = None if etag is NO_DEFAULT else check_etag(etag, "delete")
-        self._combiner.submit(self._delete_job(key, expected, op_id))
+        ticket = self._delete_job(key, expected, op_id)
+        self._combiner.submit(ticket)
         return None
 
     def _blindly(self, key: str, value: Any, call: str, right: Access, ttl: TTL, op_id: str | None) -> None:

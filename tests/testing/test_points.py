@@ -138,7 +138,7 @@ def test_only_one_block_arms_at_a_time() -> None:
     """A second block would silently take the hook away from the first."""
     with arm({}), pytest.raises(RuntimeError, match="armed already"), arm({}):
         pass
-    assert _points._hook is None
+    assert _points.hook is None
 
 
 @pytest.mark.parametrize("text", ["a", "a=explode", "=kill", "a=kill:x"])
