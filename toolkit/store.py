@@ -17,6 +17,7 @@ from toolkit._checks import check_etag
 from toolkit._coalesce import coalesced
 from toolkit._drive import World, drive, marked
 from toolkit._merge import Batch, Line
+from toolkit._queue import Ticket
 from toolkit._transact import transact_sync
 from toolkit._turns import KeyTurns, lead
 from toolkit._underway import UnderWay
@@ -197,8 +198,7 @@ class StateStore(Calls):
         Raises:
             AlreadyExistsError: The key is present; nothing was written.
         """
-        ticket = self._value_job("create", key, value, ttl, op_id)
-        self._combiner.submit(ticket)
+        self._submit(self._value_job("create", key, value, ttl, op_id))
 
     def set(self, key: str, value: Any, *, ttl: TTL = CLEAR, op_id: str | None = None) -> None:
         """
@@ -206,9 +206,7 @@ class StateStore(Calls):
         """
         if self.last_write:
             return self._blindly(key, value, "set", Access.WRITE, ttl, op_id)
-        ticket = self._value_job("set", key, value, ttl, op_id)
-        self._combiner.submit(ticket)
-        return None
+        return self._submit(self._value_job("set", key, value, ttl, op_id))
 
     def compare_and_set(
         self, key: str, value: Any, etag: ETag | Absent, *, ttl: TTL = CLEAR, op_id: str | None = None
@@ -220,10 +218,8 @@ class StateStore(Calls):
             ConflictError: The value has changed since; nothing was written.
             TypeError: ``etag`` is None or text, which could not protect anything.
         """
-        ticket = self._value_job(
-            "compare_and_set", key, value, ttl, op_id, check_etag(etag, "compare_and_set")
-        )
-        self._combiner.submit(ticket)
+        expected = check_etag(etag, "compare_and_set")
+        self._submit(self._value_job("compare_and_set", key, value, ttl, op_id, expected))
 
     def delete(self, key: str, *, etag: Any = NO_DEFAULT, op_id: str | None = None) -> None:
         """
@@ -238,9 +234,10 @@ class StateStore(Calls):
         if self.last_write and etag is NO_DEFAULT:
             return self._blindly(key, DELETE, "delete", Access.REMOVE, CLEAR, op_id)
         expected = None if etag is NO_DEFAULT else check_etag(etag, "delete")
-        ticket = self._delete_job(key, expected, op_id)
+        return self._submit(self._delete_job(key, expected, op_id))
+
+    def _submit(self, ticket: Ticket) -> None:
         self._combiner.submit(ticket)
-        return None
 
     def _blindly(self, key: str, value: Any, call: str, right: Access, ttl: TTL, op_id: str | None) -> None:
         write = self._blind(key, value, call, right, ttl, op_id)
