@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from tests.core.line import puts, stored
 from tests.core.support import Script, add, job, make_site, once
-from toolkit.core.model import Reply, Row
+from toolkit.core.model import MISSING_ROW, Reply, Row
 from toolkit.core.policy import CAP_ROUND_TRIPS, FLOOR, GIVE_WAY_LEAST, RetryPolicy
 from toolkit.core.site import Site, Win, Wins
-from toolkit.core.steps import Get, Now, Pause, Put, Step, Steps
+from toolkit.core.steps import Get, Instant, Now, Pause, Put, Step, Steps
+from toolkit.core.update import KeyWriter
 from toolkit.testing.memory import MemoryWorld
 from toolkit.testing.simulate import Life, Network, simulate
 
@@ -208,3 +209,24 @@ def test_four_hungry_processes_share_a_key(monkeypatch: pytest.MonkeyPatch) -> N
     assert statistics.median(shares) >= 0.6 > statistics.median(before), again
     assert min(shares) >= 0.15 > min(before), again
     assert done >= 0.7 * most, again
+
+
+def test_what_is_given_away_is_no_part_of_a_round_trip() -> None:
+    """
+    A run that begins at its caller's clock looks at it again after the wait: else each wait would lengthen the next.
+    """
+    site = make_site()
+    site.wins.won("k", Win("w-1", 6.0))
+    writer = KeyWriter(site, "k", 50.0, list)
+    writer.started = 1.0
+    steps, now = writer.run(), 1.0
+    step = next(steps)
+    while not isinstance(step, Get):
+        now += step.seconds if isinstance(step, Pause) else 0.0
+        step = steps.send(Instant(now, now) if isinstance(step, Now) else None)
+    assert isinstance(steps.send(MISSING_ROW), Now)
+    before = site.round_trip.seconds
+    with pytest.raises(StopIteration):
+        steps.send(Instant(now, now))
+    assert now > 5.0
+    assert site.round_trip.seconds < before

@@ -58,6 +58,7 @@ class KeyWriter(Callers):
         try:
             if self.won is not None:
                 yield from give_way(self.won, self.deadline)
+                self.started = None  # what was given away is no part of a round trip
             over = False
             while not over:
                 try:
