@@ -249,7 +249,7 @@ def test_an_interrupted_leader_leaves_a_receipt_in_the_log(port: Port, pool: Thr
 @BACKENDS
 def test_an_interrupt_inside_a_task_that_leads_ends_its_call_alone(backend: str) -> None:
     """
-    Ctrl-C in a change of a task that leads its key: who has joined is served, and the key is free again.
+    Ctrl-C in a change of a task that leads its key: the key is free again, and the next calls share it as ever.
     """
 
     async def main() -> None:

@@ -72,7 +72,7 @@ class KeyQueue:
 
     Attributes:
         run: What the thread or task that leads drives.
-        leader: Whose thread or task that is; none while the background or a task of the store drives.
+        leader: Whose thread that is, in the sync colour; none while the background drives.
     """
 
     __slots__ = ("key", "leader", "run", "served", "waiting", "writer")
