@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from anyio.lowlevel import checkpoint
 
@@ -24,6 +25,7 @@ from toolkit import (
     StoreUnavailableError,
 )
 from toolkit.core.model import Reply, Row, Write
+from toolkit.dapr.port import ThreadPort
 from toolkit.log import capture
 from toolkit.testing.memory import AsyncMemoryStore, MemoryStore
 
@@ -302,3 +304,25 @@ def test_a_task_that_leads_alone_leaves_nothing_when_it_is_cancelled(backend: st
             assert names == set(store._live().writers.settled)  # no identity was lost
 
     anyio.run(main, backend=backend)
+
+
+def test_a_task_whose_read_is_in_a_thread_leaves_nothing_when_it_is_cancelled() -> None:
+    """
+    Under trio the thread is waited for; what it has read is no ground to write on any more.
+    """
+
+    async def main() -> None:
+        memory, reads, goes = Port(), threading.Event(), threading.Event()
+        async with AsyncStateStore("x", port=ThreadPort(memory), retry=SHORT) as store:
+            await store.set("k", {"seen": []})
+            writes = memory.calls["put"]
+            memory.before_get = [lambda: reads.set() or goes.wait(PATIENCE)]
+            async with anyio.create_task_group() as callers:
+                callers.start_soon(store.update, "k", adds("me"))
+                assert await anyio.to_thread.run_sync(reads.wait, PATIENCE)
+                callers.cancel_scope.cancel()
+                goes.set()
+            assert {} == store._combiner.queues
+            assert (writes, {"seen": []}) == (memory.calls["put"], await store.get("k"))
+
+    anyio.run(main, backend="trio")

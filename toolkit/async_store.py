@@ -66,6 +66,8 @@ class AsyncStateStore(Calls):
         async with AsyncExitStack() as stack:
             stack.push_async_callback(port.close)
             site = self._opened(component)
+            if site.profile.finish_reads and (finish := getattr(port, "finish_reads", None)) is not None:
+                finish()
             self._group = await stack.enter_async_context(anyio.create_task_group())
             self._port, self._under_way = port, AsyncUnderWay()
             self._world = AsyncWorld(coalesced_async(port, site.profile, event_maker()), emit)

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+from contextlib import aclosing
 
 import grpc
 import pytest
@@ -14,6 +16,7 @@ from dapr.clients.exceptions import DaprHttpError, DaprInternalError
 from dapr.clients.grpc.dapr_actor_grpc_client import DaprActorGrpcClient
 from dapr.serializers import DefaultJSONSerializer
 
+from toolkit.testing.cancel import cancel_everywhere
 from workflows.actors import ActorFencedError, ActorMethodError, GrpcActorProxyFactory
 from workflows.actors.proxy import error_in
 
@@ -107,3 +110,24 @@ def test_an_error_behind_an_http_host_is_read_back(monkeypatch, unused_address, 
     monkeypatch.setattr(DaprActorGrpcClient, "invoke_method", refused)
     with pytest.raises(kind, match=message):
         asyncio.run(main())
+
+
+def test_a_scope_around_a_call_catches_its_cancellation():
+    """
+    grpc.aio raises a CancelledError that no scope of anyio knows for its own.
+    """
+
+    async def main():
+        with socket.create_server(("127.0.0.1", 0)) as mute:  # it never says a word
+            address = "{}:{}".format(*mute.getsockname())
+            async with (
+                GrpcActorProxyFactory(address) as actors,
+                aclosing(cancel_everywhere(call(actors))) as runs,
+            ):
+                cut = await anext(runs)
+        assert (1, True) == (cut.at, cut.cancelled)
+
+    def call(actors):
+        return lambda: actors.create("Wallet", "a").invoke_method("Add")
+
+    asyncio.run(main())

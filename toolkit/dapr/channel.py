@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import anyio.lowlevel
 import grpc
 
 from toolkit.core.model import UNSENT, Reply, Write
@@ -58,6 +59,16 @@ def reply_of(error: grpc.RpcError) -> Reply:
     if code == "UNAVAILABLE" and text.startswith(_NOT_CONNECTED):
         return Reply(UNSENT, text)
     return Reply(code, text)
+
+
+async def scope_cancelled() -> None:
+    """
+    Raise the cancellation of a scope of anyio, where that is what cut a call; one of the task itself goes on as it came.
+
+    grpc.aio raises a CancelledError of its own for the one it was sent (grpc/grpc#43502). A scope does not know that one
+    for its own: ``move_on_after`` around the call would let it out.
+    """
+    await anyio.lowlevel.checkpoint_if_cancelled()
 
 
 class Requests:

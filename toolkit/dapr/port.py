@@ -6,82 +6,25 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import grpc
 
 from toolkit.core.model import OK, UNSENT, Reply, Row, Write
 from toolkit.dapr.address import Address, Token
-from toolkit.dapr.channel import Requests, aio_channel, component_of, reply_of, sync_channel
-from toolkit.errors import SidecarUnavailableError, StoreError, UnknownStoreError
+from toolkit.dapr.channel import Requests, aio_channel, reply_of, scope_cancelled, sync_channel
+from toolkit.dapr.startup import Startup
 from toolkit.ports import Component
 
 R = TypeVar("R")
 
 _POLL: Final = 0.1
 _CALL: Final = 2.0
-# A component that is still being initialised shows up in the metadata a moment after the API answers.
-_SETTLING: Final = 1.0
 _THREADS: Final = 64
-
-
-class Startup:
-    """
-    The waiting for a late sidecar, without the waiting: what to think of each answer to a metadata call.
-    """
-
-    def __init__(self, store: str, address: Address, timeout: float) -> None:
-        self.store, self.address, self.timeout = store, address, timeout
-        self.started = time.monotonic()
-        self.answered: float | None = None
-        self.last = "no answer yet"
-
-    @property
-    def over(self) -> bool:
-        return time.monotonic() - self.started >= self.timeout
-
-    def judge(self, answer: Any) -> Component | None:
-        """
-        The component, or ``None`` to ask again.
-
-        Raises:
-            SidecarUnavailableError: The time is up; says the last reason.
-            UnknownStoreError: The sidecar is up and has no such store.
-            StoreError: The sidecar refuses the token.
-        """
-        if isinstance(answer, Reply):
-            return self._failed(answer)
-        component, names = component_of(self.store, answer)
-        if component is not None:
-            return component
-        self.answered = self.answered or time.monotonic()
-        if time.monotonic() - self.answered < min(_SETTLING, self.timeout):
-            return None
-        loaded = ", ".join(names) if names else "none"
-        raise UnknownStoreError(
-            f"the sidecar at {self.address} has no state store {self.store!r}; loaded for this app: {loaded}. "
-            f"A component with `scopes` for other app ids is not among them; check its name, its scopes and --app-id",
-            available=names,
-        )
-
-    def _failed(self, answer: Reply) -> Component | None:
-        if answer.code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
-            raise StoreError(
-                f"the sidecar at {self.address} refuses the Dapr API token ({answer.code}): check api_token="
-            )
-        if answer.code in ("UNIMPLEMENTED", "NOT_FOUND"):
-            return Component(self.store, "", "")
-        self.last = f"{answer.code}: {answer.text[:160]}"
-        if self.over:
-            raise SidecarUnavailableError(
-                f"no Dapr sidecar answered at {self.address} within {self.timeout:g} s ({self.last}); "
-                f"start it (`occ run -- CMD`, `dapr run`), or set DAPR_GRPC_ENDPOINT or address="
-            )
-        return None
 
 
 class GrpcPort:
@@ -210,6 +153,14 @@ class AioPort:
         self._requests = Requests(store)
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None
+        self._whole = False
+        self._reads: set[asyncio.Task[Any]] = set()
+
+    def finish_reads(self) -> None:
+        """
+        From now on let a read go on to its end whose caller is cancelled; ``close`` waits for those.
+        """
+        self._whole = True
 
     async def connect(self, timeout: float) -> Component:
         from dapr.proto import api_service_v1, api_v1
@@ -231,22 +182,33 @@ class AioPort:
     async def _call(self, method: Callable[..., Any], request: Any, timeout: float) -> Any:
         try:
             return await method(request, timeout=timeout, metadata=self.token.metadata())
+        except asyncio.CancelledError:
+            await scope_cancelled()
+            raise
         except grpc.RpcError as error:
             return reply_of(error)
         except (grpc.aio.UsageError, ValueError) as error:  # closed under a call, or there is no token
             return Reply(UNSENT, str(error))
 
+    async def _read(self, method: Callable[..., Any], request: Any, timeout: float) -> Any:
+        if not self._whole:
+            return await self._call(method, request, timeout)
+        read = asyncio.create_task(self._call(method, request, timeout))
+        self._reads.add(read)
+        read.add_done_callback(self._reads.discard)
+        return await asyncio.shield(read)
+
     async def get(self, key: str, *, strong: bool, timeout: float) -> Row | Reply:
-        return _row(await self._call(self._stub.GetState, self._requests.get(key, strong=strong), timeout))
+        return _row(await self._read(self._stub.GetState, self._requests.get(key, strong=strong), timeout))
 
     async def get_all(self, keys: Sequence[str], *, strong: bool, timeout: float) -> tuple[Row | Reply, ...]:
         if len(keys) == 1:
             return (await self.get(keys[0], strong=strong, timeout=timeout),)
-        return tuple(await asyncio.gather(*[self.get(key, strong=strong, timeout=timeout) for key in keys]))
+        return await _gather([self.get(key, strong=strong, timeout=timeout) for key in keys])
 
     async def get_bulk(self, keys: Sequence[str], *, timeout: float) -> tuple[Row | Reply, ...]:
         return _bulk(
-            keys, await self._call(self._stub.GetBulkState, self._requests.bulk(tuple(keys)), timeout)
+            keys, await self._read(self._stub.GetBulkState, self._requests.bulk(tuple(keys)), timeout)
         )
 
     async def put(self, write: Write, *, timeout: float) -> Reply:
@@ -257,16 +219,26 @@ class AioPort:
     async def put_all(self, writes: Sequence[Write], *, timeout: float) -> tuple[Reply, ...]:
         if len(writes) == 1:
             return (await self.put(writes[0], timeout=timeout),)
-        return tuple(await asyncio.gather(*[self.put(write, timeout=timeout) for write in writes]))
+        return await _gather([self.put(write, timeout=timeout) for write in writes])
 
     async def multi(self, writes: Sequence[Write], *, timeout: float) -> Reply:
         request = self._requests.multi(tuple(writes))
         return _reply(await self._call(self._stub.ExecuteStateTransaction, request, timeout))
 
     async def close(self) -> None:
+        if self._reads:
+            await asyncio.wait(self._reads)
         if self._channel is not None:
             channel, self._channel = self._channel, None
             await channel.close()
+
+
+async def _gather(calls: Sequence[Coroutine[Any, Any, R]]) -> tuple[R, ...]:
+    try:
+        return tuple(await asyncio.gather(*calls))
+    except asyncio.CancelledError:
+        await scope_cancelled()
+        raise
 
 
 class ThreadPort:
@@ -283,6 +255,14 @@ class ThreadPort:
             self._limiter = anyio.CapacityLimiter(_THREADS)
         return await anyio.to_thread.run_sync(call, limiter=self._limiter)
 
+    async def _read(self, call: Callable[[], R]) -> R:
+        """
+        A thread is waited for even by a caller who was cancelled: what it read is nothing to build a write on then.
+        """
+        answer = await self._run(call)
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        return answer
+
     async def connect(self, timeout: float) -> Component:
         try:
             component: Component = await anyio.to_thread.run_sync(
@@ -295,17 +275,17 @@ class ThreadPort:
         return component
 
     async def get(self, key: str, *, strong: bool, timeout: float) -> Row | Reply:
-        row: Row | Reply = await self._run(lambda: self.port.get(key, strong=strong, timeout=timeout))
+        row: Row | Reply = await self._read(lambda: self.port.get(key, strong=strong, timeout=timeout))
         return row
 
     async def get_all(self, keys: Sequence[str], *, strong: bool, timeout: float) -> tuple[Row | Reply, ...]:
-        rows: tuple[Row | Reply, ...] = await self._run(
+        rows: tuple[Row | Reply, ...] = await self._read(
             lambda: self.port.get_all(keys, strong=strong, timeout=timeout)
         )
         return rows
 
     async def get_bulk(self, keys: Sequence[str], *, timeout: float) -> tuple[Row | Reply, ...]:
-        rows: tuple[Row | Reply, ...] = await self._run(lambda: self.port.get_bulk(keys, timeout=timeout))
+        rows: tuple[Row | Reply, ...] = await self._read(lambda: self.port.get_bulk(keys, timeout=timeout))
         return rows
 
     async def put(self, write: Write, *, timeout: float) -> Reply:

@@ -73,6 +73,8 @@ class Profile:
         linearizable: A strong read sees every finished write.
         strong_reads: The store needs the consistency option ``strong`` for that.
         bulk_pays: A bulk get is one native call.
+        finish_reads: A read that is cancelled under way leaves the sidecar on an old state of the store: later reads may
+            be stale and writes fail. Reads whose callers have left go on to their end.
         max_value: Bytes a value may have, 0 when unlimited below the gRPC limit.
         max_key: Bytes a key may have including the ``appid||`` prefix, 0 when unlimited.
         key_pattern: Regular expression the whole key must match, empty for any.
@@ -121,6 +123,7 @@ class Profile:
     linearizable: bool = True
     strong_reads: bool = False
     bulk_pays: bool = False
+    finish_reads: bool = False
     max_value: int = 0
     max_key: int = 0
     key_pattern: str = ""

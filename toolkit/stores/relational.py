@@ -36,10 +36,19 @@ SQLITE: Final = Profile(
     native="truthful",
     bulk_pays=True,
     bulk_false_missing=True,
+    finish_reads=True,
     shows_ttl=True,
     retryable_texts=("database is locked", "SQLITE_BUSY"),
     evidence="live",
-    cautions=("One file on one machine: every sidecar that shares it must run there.", RESTORE),
+    cautions=(
+        "One file on one machine: every sidecar that shares it must run there.",
+        (
+            "A read that its client cancels can leave daprd on an old snapshot of the file: from then on some reads are stale "
+            "and writes answer `database is locked (517)`, until the sidecar is restarted (1.18.2; seen after some hundred "
+            "cancelled reads). This toolkit lets its reads end; other clients of the same sidecar should, too."
+        ),
+        RESTORE,
+    ),
 )
 
 _POSTGRESQL_TEXTS: Final = ("SQLSTATE 40P01", "SQLSTATE 40001")

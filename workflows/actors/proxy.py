@@ -17,6 +17,7 @@ from dapr.clients.grpc.dapr_actor_grpc_client import DaprActorGrpcClient
 from dapr.serializers import DefaultJSONSerializer, Serializer
 from grpc.aio import AioRpcError
 
+from toolkit.dapr.channel import scope_cancelled
 from workflows.actors.errors import ActorFencedError, ActorMethodError
 
 # The exception of a method as its host wrote it: the repr of an exception, mostly with its text alone.
@@ -39,6 +40,9 @@ class RaisingClient(DaprActorGrpcClient):
     ) -> bytes:
         try:
             answer = await super().invoke_method(actor_type, actor_id, method, data)
+        except asyncio.CancelledError:
+            await scope_cancelled()
+            raise
         except AioRpcError as failed:
             # An HTTP host, whose errors the sidecar takes for its own.
             answered = _ANSWERED.search(failed.details() or "")
