@@ -210,14 +210,14 @@ class Line:
         if seat.place is Place.HELD:
             self._release(seat.keys)
         elif seat.place is Place.WAITING:
-            self._remove([seat])
+            self._remove([seat] if seat in self.waiting else [])
         elif seat.place is Place.TURN and seat.batch is not None:
             seat.batch.take_out(seat)
             return
         else:
             return
-        seat.place = Place.FREE
         self.form()
+        seat.place = Place.FREE  # last: it is done again after an interrupt
 
     def admit(self, batch: Batch, keys: frozenset[str]) -> bool:
         """

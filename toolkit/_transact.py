@@ -13,6 +13,7 @@ from toolkit._async_turns import Watched
 from toolkit._checks import name_of
 from toolkit._drive import AsyncWorld, World, drive, drive_async, marked
 from toolkit._inside import in_body
+from toolkit._interrupts import let_go
 from toolkit._points import point
 from toolkit._tx import AsyncTransaction, Transaction, expected_of
 from toolkit.core.transaction import Finished
@@ -50,10 +51,18 @@ def transact_sync(store: StateStore, world: World, fn: Any, said: Settings, args
                     done = settled
             if done is not None:
                 break
+    except BaseException as error:
+        let_go(error)
+        raise
     finally:
-        turns.leave()
-        run.close()
-        store.finish_later(run)
+        try:
+            turns.leave()
+        except BaseException:
+            turns.leave()  # an interrupt struck on the way out: others wait for these keys
+            raise
+        finally:
+            run.close()
+            store.finish_later(run)
     # Out of the line by now: a function of on_commit may wait, and may use these keys itself.
     return _close(done)
 

@@ -15,18 +15,20 @@ class UnderWay:
     """
 
     def __init__(self) -> None:
-        self._idle = threading.Condition()
+        # Taken by itself: a condition gives it back in Python code, in which an interrupt may strike first.
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
         self._count = 0
         self._over = False
 
     def __enter__(self) -> None:
-        with self._idle:
+        with self._lock:
             if self._over:
                 raise RuntimeError("the store was closed when this call began")
             self._count += 1
 
     def __exit__(self, *_: object) -> None:
-        with self._idle:
+        with self._lock:
             self._count -= 1
             if not self._count:
                 self._idle.notify_all()
@@ -35,7 +37,7 @@ class UnderWay:
         """
         Let nobody in any more, and wait until nobody is left, or for so many seconds.
         """
-        with self._idle:
+        with self._lock:
             self._over = True
             self._idle.wait_for(lambda: not self._count, timeout)
 

@@ -33,12 +33,12 @@ from toolkit._drive import (
     drive_async,
     marked,
 )
+from toolkit._interrupts import let_go
 from toolkit._queue import KeyQueue, Ticket, note_unknown
 from toolkit._resting import ForCaller, Hands, work_for
 from toolkit.core.callers import Answers
 from toolkit.core.jobs import Failed, Job
 from toolkit.core.site import Site, unavailable
-from toolkit.errors import StateError
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -64,38 +64,30 @@ class Combiner:
         Do what a caller asks and return his value.
         """
         run: Drive | None = None
-        with self.lock:
-            if self.draining:
-                raise RuntimeError(f"store {self.site.store!r} was closed when this call began")
-            queue = self.queues.get(ticket.key)
-            if queue is None:
-                queue = self.queues[ticket.key] = KeyQueue(ticket.key)
-                queue.waiting.append(ticket)
-                run = self._start(queue, ticket, ticket.started)
-            else:
-                ticket.event = threading.Event()
-                queue.waiting.append(ticket)
-        if run is not None:
-            self._drive(queue, ticket, run)
-        while ticket.result is None:
-            if ticket.lead:
-                self._lead(queue, ticket)
-            else:
-                self._wait(queue, ticket)
-        return ticket.answer()
-
-    def _wait(self, queue: KeyQueue, ticket: Ticket) -> None:
-        """
-        Wait for the answer or for the lead, but not past the deadline.
-        """
         try:
-            if not ticket.event.wait(max(ticket.deadline - time.monotonic(), 0.0) + LATE):
-                self._leave(queue, ticket)
-        except StateError:
+            with self.lock:
+                if self.draining:
+                    raise RuntimeError(f"store {self.site.store!r} was closed when this call began")
+                queue = self.queues.get(ticket.key)
+                if queue is None:
+                    queue = self.queues[ticket.key] = KeyQueue(ticket.key)
+                    queue.waiting.append(ticket)
+                    run = self._start(queue, ticket, ticket.started)
+                else:
+                    ticket.event = threading.Event()
+                    queue.waiting.append(ticket)
+            if run is not None:
+                self._drive(queue, ticket, run)
+            while ticket.result is None:
+                if ticket.lead:
+                    self._lead(queue, ticket)
+                elif not ticket.event.wait(max(ticket.deadline - time.monotonic(), 0.0) + LATE):
+                    self._leave(queue, ticket)
+        except BaseException as error:
+            let_go(error)
+            self._interrupted(ticket)
             raise
-        except BaseException:
-            self._interrupted(queue, ticket)
-            raise
+        return ticket.answer()
 
     def _leave(self, queue: KeyQueue, ticket: Ticket) -> None:
         """
@@ -106,40 +98,59 @@ class Combiner:
                 if ticket.lead or ticket.result is not None:
                     return
                 error = queue.leave(self.site, ticket)
-            if error is not None:
-                raise error
+                if error is not None:
+                    ticket.result = Failed(error)
+                    return
             ticket.event.wait(LOOK)
 
-    def _interrupted(self, queue: KeyQueue, ticket: Ticket, run: Drive | None = None) -> None:
+    def _interrupted(self, ticket: Ticket) -> None:
         """
-        KeyboardInterrupt and the like in a caller, who may be driving a run: leave if nothing was sent, else give the
-        write a moment.
+        KeyboardInterrupt and the like in a caller, at any place: leave if nothing was sent, else give the write a moment.
+        Whatever it had to do for others is done by another thread.
         """
+        self.site.running(None)  # it may have struck on the way out of a change
         with self.lock:
-            if ticket.lead or run is not None:
-                ticket.lead, ticket.event = False, threading.Event()
-                self.background(
-                    lambda: self._lead(queue, None) if run is None else self._take_over(queue, run)
-                )
-            if ticket.result is not None:
+            queue = self.queues.get(ticket.key)
+            if queue is None:
                 return
-            if not ticket.taken:
-                if ticket in queue.waiting:
-                    queue.waiting.remove(ticket)
+            taken = ticket.taken and ticket.result is None
+            if not taken and ticket in queue.waiting:
+                queue.waiting.remove(ticket)
+            if taken:
+                ticket.withdraw()
+                ticket.event = threading.Event()
+            self._hand_over(queue, ticket)
+        if taken:
+            ticket.event.wait(CANCEL_GRACE)
+            if ticket.result is None:
+                note_unknown(self.site, queue, ticket, self.world.hook)
+
+    def _hand_over(self, queue: KeyQueue, ticket: Ticket) -> None:
+        """
+        Another thread drives on, or leads next, where that was up to this caller; who leads next may not have been told.
+        """
+        heirs = [one for one in queue.unanswered() if one.lead and one is not ticket]
+        if (
+            ticket.lead
+            or queue.leader is ticket
+            or (queue.run is None and queue.leader is None and not heirs)
+        ):
+            ticket.lead, queue.leader, run = False, None, cast("Drive | None", queue.run)
+            if run is not None:
+                self.background(lambda: self._take_over(queue, run))
                 return
-            ticket.withdraw()
-        ticket.event.wait(CANCEL_GRACE)
-        if ticket.result is None:
-            note_unknown(self.site, queue, ticket, self.world.hook)
+            self._hand_on(queue)
+        for heir in heirs:
+            heir.event.set()
 
     def _start(self, queue: KeyQueue, leader: Ticket | None, started: float | None = None) -> Drive:
         """
         A run for those that wait; the caller holds the lock.
         """
+        queue.leader = leader
         writer = queue.start(self.site, partial(self._take, queue))
         writer.started = started
         run = queue.run = Drive(marked(writer.run(), "single"), self.world)
-        queue.leader = leader
         return run
 
     def _take(self, queue: KeyQueue) -> Sequence[Job]:
@@ -154,18 +165,16 @@ class Combiner:
         Serve those that wait, or go on where another thread stopped; the background does it for no ticket of its own.
         """
         with self.lock:
+            queue.leader = ticket
             if ticket is not None:
                 ticket.lead = False
-                if ticket.event is not None:
-                    ticket.event.clear()
+                ticket.event.clear()
             run = cast("Drive | None", queue.run)
-            if run is not None:
-                queue.leader = ticket
-            elif queue.waiting:
+            if run is None:
+                if not queue.waiting:
+                    self._hand_on(queue)
+                    return
                 run = self._start(queue, ticket)
-            else:
-                self._hand_on(queue)
-                return
         self._drive(queue, ticket, run)
 
     def _drive(self, queue: KeyQueue, ticket: Ticket | None, run: Drive) -> None:
@@ -177,8 +186,6 @@ class Combiner:
         except BaseException:
             if ticket is None:
                 self._deliver(queue, self._salvage(queue))
-            else:
-                self._interrupted(queue, ticket, run)
             raise
         if run.ended:
             self._deliver(queue, answers)
@@ -193,9 +200,10 @@ class Combiner:
             ticket.event = threading.Event()
             heir = max(queue.unanswered(), key=lambda one: one.deadline, default=ticket)
             if heir.deadline > ticket.deadline:
-                heir.lead = True
+                heir.lead, queue.leader = True, None
                 heir.event.set()
             else:
+                queue.leader = None
                 self.background(lambda: self._lead(queue, None))
 
     def _take_over(self, queue: KeyQueue, run: Drive) -> None:

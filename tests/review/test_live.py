@@ -120,6 +120,17 @@ def test_nothing_in_a_line_is_markup(tmp_path: Path):
     assert "[/bold] after 1" in found.stdout
 
 
+def test_a_time_that_is_over_at_once_still_takes_one_look(tmp_path: Path):
+    """
+    However short the time and however busy the machine, what is there is counted.
+    """
+    path = tmp_path / "occ.jsonl"
+    append(path, lost(1))
+    found = CliRunner().invoke(app, ["live", str(path), "--from", "start", "--for", "0s", "--plain"])
+    assert found.exit_code == 0, found.output
+    assert "1 conflicts" in found.stdout
+
+
 def test_the_window_slides(tmp_path: Path):
     """
     What is older than the window is not counted; losers get their winners as these arrive.

@@ -55,7 +55,7 @@ def run(
     told = 0
     try:
         with Live(console=console, screen=screen, auto_refresh=False) if screen else _Silent() as shown:
-            while ends is None or time.monotonic() < ends:
+            while True:
                 for name in _files(ask.files):
                     view.follow(name)
                 now = time.time()
@@ -65,6 +65,8 @@ def run(
                 elif came and ask.out.people and int(now) > told:
                     told = int(now)
                     typer.echo(_line(now, view.snapshot(now, limit=1, sort=sort)))
+                if ends is not None and time.monotonic() >= ends:
+                    break
                 time.sleep(_REFRESH)
     except KeyboardInterrupt:
         # Ctrl-C is how one leaves; what was last seen stays on the terminal.

@@ -126,8 +126,8 @@ class KeyWriter(Callers):
         """
         Run the callers' changes; a call on a store from inside one of them is refused.
         """
-        self.site.running("change function")
         try:
+            self.site.running("change function")
             return apply(seen, jobs, wall, self.site.rules)
         finally:
             self.site.running(None)

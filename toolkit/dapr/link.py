@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import grpc
 
+from toolkit._interrupts import let_go
 from toolkit.core.model import UNSENT, Reply
 from toolkit.core.site import shown
 from toolkit.dapr.address import Address, Token
@@ -105,6 +106,9 @@ class Link:
             return reply_of(error)
         except ValueError as error:  # the channel was closed under a call, or the token file is not there yet
             return Reply(UNSENT, str(error))
+        except BaseException as error:
+            let_go(error)
+            raise
 
     def call(self, what: str, store: str, method: str, request: Any) -> Any:
         """

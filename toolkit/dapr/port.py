@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -14,6 +15,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import grpc
 
+from toolkit._interrupts import let_go
 from toolkit.core.model import OK, UNSENT, Reply, Row, Write
 from toolkit.dapr.address import Address, Token
 from toolkit.dapr.channel import Requests, aio_channel, reply_of, scope_cancelled, sync_channel
@@ -38,6 +40,7 @@ class GrpcPort:
         self._closed = threading.Event()
         self._channel: grpc.Channel | None = None
         self._stub: Any = None
+        self._pool: ThreadPoolExecutor | None = None
 
     def connect(self, timeout: float) -> Component:
         from dapr.proto import api_service_v1, api_v1
@@ -65,6 +68,9 @@ class GrpcPort:
             return reply_of(error)
         except ValueError as error:  # the channel was closed under a call, or there is no token
             return Reply(UNSENT, str(error))
+        except BaseException as error:
+            let_go(error)
+            raise
 
     def get(self, key: str, *, strong: bool, timeout: float) -> Row | Reply:
         answer = self._call(self._stub.GetState, self._requests.get(key, strong=strong), timeout)
@@ -73,39 +79,44 @@ class GrpcPort:
     def get_all(self, keys: Sequence[str], *, strong: bool, timeout: float) -> tuple[Row | Reply, ...]:
         if len(keys) == 1:
             return (self.get(keys[0], strong=strong, timeout=timeout),)
-        metadata = self.token.metadata()
-        calls = [
-            self._stub.GetState.future(
-                self._requests.get(key, strong=strong), timeout=timeout, metadata=metadata
-            )
-            for key in keys
-        ]
-        return tuple([_row(_result(call)) for call in calls])
+        calls = [(self._stub.GetState, self._requests.get(key, strong=strong)) for key in keys]
+        return tuple([_row(answer) for answer in self._together(calls, timeout)])
 
     def get_bulk(self, keys: Sequence[str], *, timeout: float) -> tuple[Row | Reply, ...]:
         answer = self._call(self._stub.GetBulkState, self._requests.bulk(tuple(keys)), timeout)
         return _bulk(keys, answer)
 
     def put(self, write: Write, *, timeout: float) -> Reply:
-        if write.data is None:
-            answer = self._call(self._stub.DeleteState, self._requests.delete(write), timeout)
-        else:
-            answer = self._call(self._stub.SaveState, self._requests.save(write), timeout)
-        return answer if isinstance(answer, Reply) else OK
+        return _reply(self._call(*self._writing(write), timeout))
 
     def put_all(self, writes: Sequence[Write], *, timeout: float) -> tuple[Reply, ...]:
         if len(writes) == 1:
             return (self.put(writes[0], timeout=timeout),)
-        metadata = self.token.metadata()
-        calls = [self._future(write, timeout, metadata) for write in writes]
-        return tuple([_reply(_result(call)) for call in calls])
+        calls = [self._writing(write) for write in writes]
+        return tuple([_reply(answer) for answer in self._together(calls, timeout)])
 
-    def _future(self, write: Write, timeout: float, metadata: Any) -> Any:
+    def _writing(self, write: Write) -> tuple[Any, Any]:
+        """
+        The method of a write, and its message.
+        """
         if write.data is None:
-            return self._stub.DeleteState.future(
-                self._requests.delete(write), timeout=timeout, metadata=metadata
-            )
-        return self._stub.SaveState.future(self._requests.save(write), timeout=timeout, metadata=metadata)
+            return self._stub.DeleteState, self._requests.delete(write)
+        return self._stub.SaveState, self._requests.save(write)
+
+    def _together(self, calls: Sequence[tuple[Any, Any]], timeout: float) -> list[Any]:
+        """
+        Several calls at once, all but the first in threads, where no signal strikes: an interrupt between the start of a
+        future of grpc and that of the thread which brings its answer leaves the channel without one.
+        """
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"occ-{self.store}")
+        try:
+            others = [self._pool.submit(self._call, *call, timeout) for call in calls[1:]]
+            mine = [self._call(*call, timeout) for call in calls[:1]]
+            return mine + [other.result() for other in others]
+        except BaseException as error:
+            let_go(error)
+            raise
 
     def multi(self, writes: Sequence[Write], *, timeout: float) -> Reply:
         answer = self._call(self._stub.ExecuteStateTransaction, self._requests.multi(tuple(writes)), timeout)
@@ -113,16 +124,11 @@ class GrpcPort:
 
     def close(self) -> None:
         self._closed.set()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
-
-
-def _result(call: Any) -> Any:
-    try:
-        return call.result()
-    except grpc.RpcError as error:
-        return reply_of(error)
 
 
 def _row(answer: Any) -> Row | Reply:

@@ -1,0 +1,160 @@
+"""
+A call interrupted at the entry of every function that it runs, grpc's own among them: nobody waits for what it left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.contract.common import inc
+from toolkit import Outcome, RetryPolicy, StateStore, Transaction
+from toolkit._interrupts import let_go
+
+PATIENCE = 10.0
+# A strike inside of a destructor goes nowhere, and is told to nobody but Python.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+class Strike:
+    """
+    Ctrl-C at the n-th function that this thread enters: a handler raises at its first instruction, as a signal's does.
+    """
+
+    def __init__(self, at: int) -> None:
+        self.at, self.count = at, 0
+
+    def __call__(self, _frame: Any, event: str, _what: Any) -> None:
+        if event == "call":
+            self.count += 1
+            if self.count == self.at:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+    def during(self, call: Callable[[], Any]) -> bool:
+        """
+        Whether it came to the strike; what came out of the call then is not asked.
+        """
+        try:
+            sys.setprofile(self)
+            call()
+        except BaseException:
+            if self.count < self.at:
+                raise
+        finally:
+            sys.setprofile(None)
+        return self.count >= self.at
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(1)
+    yield pool
+    pool.shutdown(wait=False)  # it may be stuck
+
+
+@pytest.fixture
+def store(live_named: Any) -> Iterator[StateStore]:
+    live = live_named("in-memory")
+    with StateStore(live.name, address=live.address, retry=RetryPolicy(deadline=PATIENCE / 2)) as store:
+        yield store
+        store.close(0.1)  # a strike at the last function of a read leaves that read counted for good
+
+
+def everywhere(call: Callable[[], Any], after: Callable[[int], Any], stride: int = 1) -> None:
+    for at in itertools.count(1, stride):
+        struck = Strike(at).during(call)
+        after(at)
+        if not struck:
+            assert at > 50, "the call ran through hardly any function"
+            return
+
+
+def test_an_update_interrupted_anywhere_holds_up_nobody(store: StateStore, pool: ThreadPoolExecutor) -> None:
+    """Another thread updates the key at once, and each interrupted call has taken effect once or not at all."""
+    key, ids, others = uuid4().hex, itertools.count(), itertools.count()
+    store.set(key, {"n": 0})
+
+    def after(at: int) -> None:
+        next(others)
+        assert pool.submit(store.update, key, inc).result(PATIENCE), f"stuck after a strike at function {at}"
+
+    everywhere(lambda: store.update(key, inc, op_id=f"m-{next(ids)}"), after)
+    store._background.drain(PATIENCE)
+    outcomes = [store.outcome(f"m-{number}", key=key) for number in range(next(ids))]
+    assert store.get(key) == {"n": next(others) + outcomes.count(Outcome.COMMITTED)}
+    assert store._combiner.queues == {}
+
+
+@pytest.mark.parametrize("verb", ["get", "get_many"])
+def test_a_read_interrupted_anywhere_holds_up_nobody(
+    store: StateStore, pool: ThreadPoolExecutor, verb: str
+) -> None:
+    """Another thread reads the same at once."""
+    keys = [uuid4().hex, uuid4().hex]
+    for key in keys:
+        store.set(key, {"n": 1})
+
+    def call() -> Any:
+        return store.get(keys[0]) if verb == "get" else store.get_many(keys)
+
+    expected = call()
+
+    def after(at: int) -> None:
+        assert pool.submit(call).result(PATIENCE) == expected, f"stuck after a strike at function {at}"
+
+    everywhere(call, after)
+
+
+def test_a_transaction_interrupted_anywhere_holds_up_nobody(
+    store: StateStore, pool: ThreadPoolExecutor
+) -> None:
+    """Another thread moves the same keys at once, and each interrupted move has happened on both or on none."""
+    keys, ids, others = (uuid4().hex, uuid4().hex), itertools.count(), itertools.count()
+    for key in keys:
+        store.set(key, {"n": 0})
+
+    def move(tx: Transaction) -> None:
+        for key, step in zip(keys, (1, -1), strict=True):
+            tx.put(key, {"n": tx.get(key)["n"] + step})
+
+    def after(at: int) -> None:
+        next(others)
+        try:
+            pool.submit(store.transact, move).result(PATIENCE)
+        except TimeoutError:
+            raise AssertionError(f"stuck after a strike at function {at}") from None
+
+    everywhere(lambda: store.transact(move, op_id=f"{keys[0]}-{next(ids)}"), after, stride=3)
+    store._background.drain(PATIENCE)
+    outcomes = [store.outcome(f"{keys[0]}-{number}") for number in range(next(ids))]
+    moved = next(others) + outcomes.count(Outcome.COMMITTED)
+    assert store.get_many(keys) == {keys[0]: {"n": moved}, keys[1]: {"n": -moved}}
+
+
+def test_what_an_interrupt_left_held_is_given_back() -> None:
+    """At the door of a condition, and of a context made of a generator; what had been given back is left alone."""
+    condition, lock = threading.Condition(threading.Lock()), threading.Lock()
+
+    @contextlib.contextmanager
+    def held() -> Iterator[None]:
+        with lock:
+            yield
+
+    for context, free in ((condition, condition), (held(), lock)):
+        with pytest.raises(KeyboardInterrupt) as struck, context:
+            sys.setprofile(Strike(1))
+        let_go(struck.value)
+        assert free.acquire(blocking=False)
+        free.release()
+        let_go(struck.value)
+        assert free.acquire(blocking=False)
+        free.release()
