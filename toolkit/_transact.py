@@ -6,17 +6,21 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from toolkit._async_turns import Watched
 from toolkit._checks import name_of
-from toolkit._drive import AsyncWorld, World, drive, drive_async, marked
+from toolkit._drive import CANCEL_GRACE, AsyncWorld, Drive, World, drive, drive_async, marked, now
 from toolkit._inside import in_body
 from toolkit._interrupts import let_go
 from toolkit._points import point
 from toolkit._tx import AsyncTransaction, Transaction, expected_of
-from toolkit.core.transaction import Finished
+from toolkit.core.transaction import Finished, TxRun
+from toolkit.errors import StateError
+from toolkit.log import emit
 from toolkit.transaction import Settings, unwrap
 
 if TYPE_CHECKING:
@@ -45,7 +49,7 @@ def transact_sync(store: StateStore, world: World, fn: Any, said: Settings, args
                 point("transact.ran")
                 settled = turns.settle(result, error)
                 if settled is False:
-                    ended = drive(marked(run.end(result, error), "commit"), world)
+                    ended = _end(store, world, run, result, error)
                     done = ended if isinstance(ended, Finished) else None
                 elif settled is not True:
                     done = settled
@@ -65,6 +69,35 @@ def transact_sync(store: StateStore, world: World, fn: Any, said: Settings, args
             store.finish_later(run)
     # Out of the line by now: a function of on_commit may wait, and may use these keys itself.
     return _close(done)
+
+
+def _end(store: StateStore, world: World, run: TxRun, result: Any, error: BaseException | None) -> Any:
+    """
+    End an attempt. After an interrupt the background goes on with what was sent; the verdict is given a moment, else the log
+    gets the receipt.
+    """
+    commit = Drive(marked(run.end(result, error), "commit"), world)
+    try:
+        return commit.run()
+    except Exception:
+        raise
+    except BaseException as cut:
+        let_go(cut)
+        ended = threading.Event()
+
+        def see_through() -> None:
+            with suppress(StateError):
+                commit.run(commit.lost())
+            ended.set()
+            store.finish_later(run)
+
+        if run.plan is not None and commit.suspended:
+            store._background.submit(see_through)  # noqa: SLF001  one package
+            ended.wait(CANCEL_GRACE)
+        event = None if ended.is_set() else run.told_unknown(now())
+        if event is not None:
+            emit(event)
+        raise
 
 
 def _run_body(
