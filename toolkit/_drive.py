@@ -111,7 +111,7 @@ class UnderWay:
     A generator that another thread or task can pick up where this one was interrupted, or stopped.
 
     Attributes:
-        step: The last one it asked for.
+        step: The last one it asked for; ``None`` before the first, and while it makes up its mind.
         answer: What it is to be told first by whoever goes on with it.
     """
 
@@ -130,7 +130,11 @@ class UnderWay:
         """
         import inspect  # slow to import, and hardly ever needed
 
-        return not self.ended and inspect.getgeneratorstate(self.steps) == inspect.GEN_SUSPENDED
+        return (
+            not self.ended
+            and self.step is not None
+            and inspect.getgeneratorstate(self.steps) == inspect.GEN_SUSPENDED
+        )
 
     def lost(self) -> Any:
         """
@@ -171,6 +175,7 @@ class Drive(UnderWay):
             answer = acts[type(self.step)](self.step)
         try:
             while True:
+                self.step = None
                 step = self.step = send(answer)
                 act = acts[type(step)]
                 if self.until is not None and type(step) in _WAITS and self.until(step):

@@ -103,8 +103,8 @@ def _end(store: StateStore, world: World, run: TxRun, result: Any, error: BaseEx
 def _run_body(
     tx: Transaction, body: Callable[..., Any], args: Any, kwargs: Any
 ) -> tuple[Any, BaseException | None]:
-    token = in_body.set(name_of(body))
     try:
+        in_body.set(name_of(body))
         result = body(tx, *args, **kwargs)
         if inspect.isawaitable(result):
             close = getattr(result, "close", None)
@@ -117,7 +117,7 @@ def _run_body(
     else:
         return result, None
     finally:
-        in_body.reset(token)
+        in_body.set(None)  # there is none in another; a token could get lost to an interrupt
         tx.learn(args, kwargs)
         tx._over = True  # noqa: SLF001
 
@@ -168,8 +168,8 @@ async def transact_async(
 async def _run_body_async(
     tx: AsyncTransaction, body: Callable[..., Any], args: Any, kwargs: Any
 ) -> tuple[Any, BaseException | None]:
-    token = in_body.set(name_of(body))
     try:
+        in_body.set(name_of(body))
         result = body(tx, *args, **kwargs)
         if not inspect.isawaitable(result):
             raise TypeError(
@@ -182,7 +182,7 @@ async def _run_body_async(
     else:
         return value, None
     finally:
-        in_body.reset(token)
+        in_body.set(None)  # there is none in another; a token could get lost to an interrupt
         tx.learn(args, kwargs)
         tx._over = True  # noqa: SLF001
 

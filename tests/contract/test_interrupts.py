@@ -30,13 +30,14 @@ class Strike:
 
     Attributes:
         within: Count only functions that a file of such a path calls.
+        event: Of a profiler: ``c_return`` strikes as a function written in C has returned, where signals are looked for, too.
     """
 
-    def __init__(self, at: int, within: str = "") -> None:
-        self.at, self.within, self.count = at, within, 0
+    def __init__(self, at: int, within: str = "", event: str = "call") -> None:
+        self.at, self.within, self.event, self.count = at, within, event, 0
 
     def __call__(self, frame: Any, event: str, _what: Any) -> None:
-        if event == "call" and self.within in frame.f_back.f_code.co_filename:
+        if event == self.event and self.within in frame.f_back.f_code.co_filename:
             self.count += 1
             if self.count == self.at:
                 sys.setprofile(None)
@@ -174,3 +175,19 @@ def test_what_an_interrupt_left_held_is_given_back() -> None:
         let_go(struck.value)
         assert free.acquire(blocking=False)
         free.release()
+
+
+def test_what_an_interrupt_has_just_taken_is_given_back() -> None:
+    """Struck when the lock of a condition is taken, and its block not yet begun."""
+    condition = threading.Condition()
+
+    def enter() -> None:
+        sys.setprofile(Strike(1, "test_interrupts", "c_return"))
+        with condition:
+            pass
+
+    with pytest.raises(KeyboardInterrupt) as struck:
+        enter()
+    let_go(struck.value)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(condition.acquire, blocking=False).result(PATIENCE)
