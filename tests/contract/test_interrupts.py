@@ -20,6 +20,7 @@ from toolkit import Outcome, RetryPolicy, StateError, StateStore, Transaction
 from toolkit._interrupts import let_go
 
 PATIENCE = 10.0
+EVENTS = pytest.mark.parametrize("event", ["call", "c_return"])
 # A strike inside of a destructor goes nowhere, and is told to nobody but Python.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -78,10 +79,10 @@ def store(live_named: Any, request: pytest.FixtureRequest) -> Iterator[StateStor
 
 
 def everywhere(
-    call: Callable[[], Any], after: Callable[[int], Any], stride: int = 1, within: str = ""
+    call: Callable[[], Any], after: Callable[[int], Any], event: str, stride: int = 1, within: str = ""
 ) -> None:
     for at in itertools.count(1, stride):
-        struck = Strike(at, within).during(call)
+        struck = Strike(at, within, event).during(call)
         after(at)
         if not struck:
             assert at > 50, "the call ran through hardly any function"
@@ -96,7 +97,10 @@ def promptly(pool: ThreadPoolExecutor, call: Callable[[], Any], at: int) -> Any:
         raise AssertionError(f"stuck after a strike at function {at}") from error
 
 
-def test_an_update_interrupted_anywhere_holds_up_nobody(store: StateStore, pool: ThreadPoolExecutor) -> None:
+@EVENTS
+def test_an_update_interrupted_anywhere_holds_up_nobody(
+    store: StateStore, pool: ThreadPoolExecutor, event: str
+) -> None:
     """Another thread updates the key at once, and each interrupted call has taken effect once or not at all."""
     key, ids, others = uuid4().hex, itertools.count(), itertools.count()
     store.set(key, {"n": 0})
@@ -105,16 +109,18 @@ def test_an_update_interrupted_anywhere_holds_up_nobody(store: StateStore, pool:
         next(others)
         promptly(pool, lambda: store.update(key, inc), at)
 
-    everywhere(lambda: store.update(key, inc, op_id=f"m-{next(ids)}"), after)
+    # A value has room for 877 ids.
+    everywhere(lambda: store.update(key, inc, op_id=f"m-{next(ids)}"), after, event, stride=2)
     store._background.drain(PATIENCE)
     outcomes = [store.outcome(f"m-{number}", key=key) for number in range(next(ids))]
     assert store.get(key) == {"n": next(others) + outcomes.count(Outcome.COMMITTED)}
     assert store._combiner.queues == {}
 
 
+@EVENTS
 @pytest.mark.parametrize("verb", ["get", "get_many"])
 def test_a_read_interrupted_anywhere_holds_up_nobody(
-    store: StateStore, pool: ThreadPoolExecutor, verb: str
+    store: StateStore, pool: ThreadPoolExecutor, verb: str, event: str
 ) -> None:
     """Another thread reads the same at once."""
     keys = [uuid4().hex, uuid4().hex]
@@ -129,9 +135,10 @@ def test_a_read_interrupted_anywhere_holds_up_nobody(
     def after(at: int) -> None:
         assert promptly(pool, call, at) == expected
 
-    everywhere(call, after)
+    everywhere(call, after, event)
 
 
+@EVENTS
 @pytest.mark.parametrize(
     ("store", "within"),
     [("in-memory", ""), ("redis", "grpc")],
@@ -139,7 +146,7 @@ def test_a_read_interrupted_anywhere_holds_up_nobody(
     ids=["in-memory", "redis"],
 )
 def test_a_transaction_interrupted_anywhere_holds_up_nobody(
-    store: StateStore, pool: ThreadPoolExecutor, within: str
+    store: StateStore, pool: ThreadPoolExecutor, within: str, event: str
 ) -> None:
     """
     Another thread moves the same keys at once, and each interrupted move has happened on both or on none.
@@ -158,7 +165,9 @@ def test_a_transaction_interrupted_anywhere_holds_up_nobody(
         next(others)
         promptly(pool, lambda: store.transact(move), at)
 
-    everywhere(lambda: store.transact(move, op_id=f"{keys[0]}-{next(ids)}"), after, stride=3, within=within)
+    everywhere(
+        lambda: store.transact(move, op_id=f"{keys[0]}-{next(ids)}"), after, event, stride=3, within=within
+    )
     store._background.drain(PATIENCE)
     outcomes = [store.outcome(f"{keys[0]}-{number}") for number in range(next(ids))]
     moved = next(others) + outcomes.count(Outcome.COMMITTED)

@@ -7,7 +7,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -40,7 +41,6 @@ class GrpcPort:
         self._closed = threading.Event()
         self._channel: grpc.Channel | None = None
         self._stub: Any = None
-        self._pool: ThreadPoolExecutor | None = None
 
     def connect(self, timeout: float) -> Component:
         from dapr.proto import api_service_v1, api_v1
@@ -105,18 +105,32 @@ class GrpcPort:
 
     def _together(self, calls: Sequence[tuple[Any, Any]], timeout: float) -> list[Any]:
         """
-        Several calls at once, all but the first in threads, where no signal strikes: an interrupt between the start of a
-        future of grpc and that of the thread which brings its answer leaves the channel without one.
+        Several calls at once, one of them in this thread, the others where no signal strikes: an interrupt between the start
+        of a future of grpc and that of the thread which brings its answer leaves the channel without one. Nothing here is
+        kept for the next time, so that an interrupt has nothing to spoil.
         """
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"occ-{self.store}")
-        try:
-            others = [self._pool.submit(self._call, *call, timeout) for call in calls[1:]]
-            mine = [self._call(*call, timeout) for call in calls[:1]]
-            return mine + [other.result() for other in others]
-        except BaseException as error:
-            let_go(error)
-            raise
+        jobs: SimpleQueue[tuple[int, tuple[Any, Any]]] = SimpleQueue()
+        answers: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+
+        def work() -> None:
+            with suppress(Empty):
+                while True:
+                    place, call = jobs.get_nowait()
+                    try:
+                        answers.put((place, self._call(*call, timeout)))
+                    except Exception as error:  # noqa: BLE001  raised where it is waited for
+                        answers.put((place, error))
+
+        for job in enumerate(calls):
+            jobs.put(job)
+        for _ in range(min(len(calls) - 1, _THREADS)):
+            threading.Thread(target=work, name=f"occ-{self.store}-call", daemon=True).start()
+        work()
+        found = dict([answers.get() for _ in calls])
+        for answer in found.values():
+            if isinstance(answer, Exception):
+                raise answer
+        return [found[place] for place in range(len(calls))]
 
     def multi(self, writes: Sequence[Write], *, timeout: float) -> Reply:
         answer = self._call(self._stub.ExecuteStateTransaction, self._requests.multi(tuple(writes)), timeout)
@@ -124,8 +138,6 @@ class GrpcPort:
 
     def close(self) -> None:
         self._closed.set()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False)
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
