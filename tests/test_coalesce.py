@@ -222,7 +222,7 @@ def test_a_failed_bulk_read_harms_nobody() -> None:
         assert sorted(set(port.gets[FREE:])) == sorted(f"k{number}" for number in range(10))
         gathering = all_of_them.reads.gathering
         assert gathering.sore_until > 0
-        assert (gathering.flying, gathering.bulks, len(gathering.waiting)) == (0, 0, 0)
+        assert (len(gathering.flying), gathering.bulks, len(gathering.waiting)) == (0, 0, 0)
 
 
 def test_a_short_deadline_ends_while_others_wait_on() -> None:

@@ -100,7 +100,7 @@ def test_a_cancelled_caller_takes_nobody_along(backend: str, who: str, when: str
     tasks = anyio.run(main, backend=backend)
     assert tasks.found == {key: row(key) for key in FIRST + KEYS if key != who}
     gathering = tasks.reads.gathering
-    assert (gathering.flying, gathering.bulks, len(gathering.waiting)) == (0, 0, 0)
+    assert (len(gathering.flying), gathering.bulks, len(gathering.waiting)) == (0, 0, 0)
 
 
 @BACKENDS

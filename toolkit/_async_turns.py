@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from toolkit._batch import Batch, Place
 from toolkit._drive import CANCEL_GRACE, LATE, LOOK, AsyncWorld, drive_async, marked, now
-from toolkit._merge import Batch, Line, Place
+from toolkit._merge import Line
 from toolkit._turns import Turns
 from toolkit.core.transaction import Finished, TxRun
 from toolkit.errors import StateError

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from toolkit._interrupts import Signal
 from toolkit.core.model import Reply, Row
 from toolkit.ports import AsyncStatePort, StatePort
 from toolkit.stores import Profile
@@ -69,55 +70,57 @@ class Read:
 
 class Gathering:
     """
-    Who reads at once and who waits; the caller holds the lock where there are threads.
+    Who reads at once and who waits; where there are threads the caller holds the lock, but for ``flying``.
+
+    Attributes:
+        flying: One entry for each read that goes by itself: ``append`` inside of a ``try`` and ``pop`` in its ``finally``,
+            without a lock and in C, so that no interrupt leaves a read counted. Two threads at once may be one too many.
     """
 
     def __init__(self) -> None:
         self.waiting: deque[Read] = deque()
-        self.flying = 0
+        self.flying: list[None] = []
         self.bulks = 0
         self.leader: Read | None = None
         self.sore_until = 0.0
 
-    def enter(self) -> bool:
+    def free(self) -> bool:
         """
         Whether a read may go out at once; else it is to ``wait``.
         """
-        if self.flying < FREE or time.monotonic() < self.sore_until:
-            self.flying += 1
-            return True
-        return False
+        return len(self.flying) < FREE or time.monotonic() < self.sore_until
 
-    def land(self) -> None:
+    def wait(self, one: Read) -> None:
         """
-        A read that went by itself is back.
+        Wait for others. A read that comes back looks for those who wait; after the last of them there would be none.
         """
-        self.flying -= 1
-        if self.waiting:
-            self._appoint()
+        self.waiting.append(one)
+        if len(self.flying) < FREE:
+            self.appoint()
 
-    def _appoint(self) -> None:
+    def appoint(self) -> None:
         """
         Give the lead to the oldest that waits; what else has gathered by the time it starts goes with it.
         """
         if self.waiting and self.leader is None and self.bulks < MOST_BULKS:
-            leader = self.leader = self.waiting.popleft()
+            leader = self.leader = self.waiting[0]
             self.bulks += 1
             leader.lead = True
             leader.event.set()
 
-    def board(self, leader: Read) -> list[Read]:
+    def board(self, leader: Read, batch: list[Read]) -> None:
         """
-        The leader and all that wait, up to so many keys.
+        Put the leader and all that wait into a batch, up to so many keys.
         """
-        batch, keys = [leader], set(leader.keys)
+        self.waiting.remove(leader)
+        batch.append(leader)
+        keys = set(leader.keys)
         while self.waiting and len(keys.union(self.waiting[0].keys)) <= MOST_KEYS:
-            one = self.waiting.popleft()
-            batch.append(one)
-            keys.update(one.keys)
+            keys.update(self.waiting[0].keys)
+            batch.append(self.waiting[0])
+            self.waiting.popleft()
         self.leader = None
-        self._appoint()
-        return batch
+        self.appoint()
 
     def answer(self, batch: Sequence[Read], keys: Sequence[str], rows: Sequence[Row | Reply]) -> None:
         """
@@ -138,18 +141,24 @@ class Gathering:
     def leave(self, one: Read, batch: Sequence[Read]) -> None:
         """
         A caller has its answer, or is gone: then those it was to lead wait again, and another one leads.
+
+        Where an interrupt strikes it is done again, so nothing here is a place to strike at but before and after a change.
         """
-        answered, one.done = one.done, True
+        waiting = self.waiting
+        back = [
+            other for other in reversed(batch) if not (other.done or other is one) and other not in waiting
+        ]
+        waits = one in waiting
+        one.done = True
         if one.lead:
             one.lead = False
+            self.bulks -= 1
             if self.leader is one:
                 self.leader = None
-            if not answered:
-                self.waiting.extendleft(reversed([other for other in batch if not other.done]))
-            self.bulks -= 1
-            self._appoint()
-        elif not answered and one in self.waiting:
-            self.waiting.remove(one)
+            waiting.extendleft(back)
+        if waits:
+            waiting.remove(one)
+        self.appoint()
 
 
 def keys_of(batch: Sequence[Read]) -> tuple[str, ...]:
@@ -175,15 +184,19 @@ class Coalescer:
         self.put, self.put_all, self.multi = port.put, port.put_all, port.multi
 
     def get(self, key: str, *, strong: bool, timeout: float) -> Row | Reply:
-        with self.lock:
-            mine = None if self.gathering.enter() else self._wait((key,), timeout, strong=strong)
-        if mine is None:
+        flying = self.gathering.flying
+        if self.gathering.free():
             try:
+                flying.append(None)
                 return self.port.get(key, strong=strong, timeout=timeout)
             finally:
-                with self.lock:
-                    self.gathering.land()
-        self._together(mine)
+                try:
+                    flying.pop()
+                    self._landed()
+                except BaseException:
+                    self._landed()
+                    raise
+        mine = self._together((key,), timeout, strong=strong)
         row, left = mine.rows.get(key), mine.until - time.monotonic()
         if row is not None:
             return row
@@ -195,35 +208,49 @@ class Coalescer:
         """
         if len(keys) > MOST_SHARED:
             return self.port.get_bulk(keys, timeout=timeout)
-        with self.lock:
-            mine = None if self.gathering.enter() else self._wait(keys, timeout, strong=True)
-        if mine is None:
+        flying = self.gathering.flying
+        if self.gathering.free():
             try:
+                flying.append(None)
                 return self.port.get_bulk(keys, timeout=timeout)
             finally:
-                with self.lock:
-                    self.gathering.land()
-        self._together(mine)
-        return _told(mine)
+                try:
+                    flying.pop()
+                    self._landed()
+                except BaseException:
+                    self._landed()
+                    raise
+        return _told(self._together(keys, timeout, strong=True))
 
-    def _wait(self, keys: Sequence[str], timeout: float, *, strong: bool) -> Read:
-        mine = Read(keys, time.monotonic() + timeout, threading.Event(), strong=strong)
-        self.gathering.waiting.append(mine)
-        return mine
+    def _landed(self) -> None:
+        if self.gathering.waiting:
+            with self.lock:
+                self.gathering.appoint()
 
-    def _together(self, mine: Read) -> None:
+    def _together(self, keys: Sequence[str], timeout: float, *, strong: bool) -> Read:
+        mine = Read(keys, time.monotonic() + timeout, Signal(), strong=strong)
         batch: list[Read] = []
         try:
+            with self.lock:
+                self.gathering.wait(mine)
             mine.event.wait(max(mine.until - time.monotonic(), 0.0))
             if mine.lead:
                 self._lead(mine, batch)
         finally:
-            with self.lock:
-                self.gathering.leave(mine, batch)
+            try:
+                self._left(mine, batch)
+            except BaseException:
+                self._left(mine, batch)
+                raise
+        return mine
+
+    def _left(self, mine: Read, batch: list[Read]) -> None:
+        with self.lock:
+            self.gathering.leave(mine, batch)
 
     def _lead(self, mine: Read, batch: list[Read]) -> None:
         with self.lock:
-            batch += self.gathering.board(mine)
+            self.gathering.board(mine, batch)
         keys, left = keys_of(batch), mine.until - time.monotonic()
         if left <= 0:
             return
@@ -249,11 +276,12 @@ class AsyncCoalescer:
         self.put, self.put_all, self.multi = port.put, port.put_all, port.multi
 
     async def get(self, key: str, *, strong: bool, timeout: float) -> Row | Reply:
-        if self.gathering.enter():
+        if self.gathering.free():
             try:
+                self.gathering.flying.append(None)
                 return await self.port.get(key, strong=strong, timeout=timeout)
             finally:
-                self.gathering.land()
+                self._landed()
         mine = await self._together((key,), timeout, strong=strong)
         row, left = mine.rows.get(key), mine.until - time.monotonic()
         if row is not None:
@@ -266,20 +294,26 @@ class AsyncCoalescer:
         """
         if len(keys) > MOST_SHARED:
             return await self.port.get_bulk(keys, timeout=timeout)
-        if self.gathering.enter():
+        if self.gathering.free():
             try:
+                self.gathering.flying.append(None)
                 return await self.port.get_bulk(keys, timeout=timeout)
             finally:
-                self.gathering.land()
+                self._landed()
         return _told(await self._together(keys, timeout, strong=True))
+
+    def _landed(self) -> None:
+        self.gathering.flying.pop()
+        if self.gathering.waiting:
+            self.gathering.appoint()
 
     async def _together(self, keys: Sequence[str], timeout: float, *, strong: bool) -> Read:
         import anyio  # slow to import; the sync colour does without
 
         mine = Read(keys, time.monotonic() + timeout, self.make_event(), strong=strong)
-        self.gathering.waiting.append(mine)
         batch: list[Read] = []
         try:
+            self.gathering.wait(mine)
             with anyio.move_on_after(mine.until - time.monotonic()):
                 await mine.event.wait()
             if mine.lead:
@@ -289,7 +323,7 @@ class AsyncCoalescer:
         return mine
 
     async def _lead(self, mine: Read, batch: list[Read]) -> None:
-        batch += self.gathering.board(mine)
+        self.gathering.board(mine, batch)
         keys, left = keys_of(batch), mine.until - time.monotonic()
         if left <= 0:
             return

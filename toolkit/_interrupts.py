@@ -1,16 +1,60 @@
 """
-What an interrupt leaves behind in code that cannot be changed.
+What an interrupt leaves behind in code that cannot be changed, and an event inside of which none can strike.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
+from functools import partial
+from queue import Empty, SimpleQueue
 from types import CodeType
 from typing import Any, Final
 
 _Generator: Final[Any] = contextlib._GeneratorContextManager  # noqa: SLF001  named only to be recognised
 _RLOCK: Final = type(threading.RLock())
+
+
+class Signal:
+    """
+    An event between threads, ``set`` by code that is written in C: whoever is interrupted there has set it or not.
+
+    ``threading.Event`` takes a lock in Python code. One that is struck between taking it and giving it back leaves it
+    taken, and who waits for the event then waits for that lock, whatever its timeout.
+    """
+
+    __slots__ = ("_tokens", "set")
+
+    def __init__(self) -> None:
+        self._tokens: SimpleQueue[None] = SimpleQueue()
+        self.set: Callable[[], None] = partial(self._tokens.put, None)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """
+        Whether it was set within so many seconds; it stays so.
+        """
+        try:
+            self._tokens.get(timeout=timeout)
+        except Empty:
+            return False
+        self.set()
+        return True
+
+    def clear(self) -> None:
+        """
+        Be as it was made.
+        """
+        with contextlib.suppress(Empty):
+            while True:
+                self._tokens.get_nowait()
+
+
+def disguised(error: RuntimeError) -> bool:
+    """
+    Whether this is what Python makes of an interrupt inside of ``Condition.wait``, as in starting a thread.
+    """
+    return str(error) == "release unlocked lock"
 
 
 def let_go(error: BaseException) -> None:

@@ -9,141 +9,22 @@ deadline, and compare-and-set protects the keys whatever the line does.
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
+from itertools import chain
 from typing import Any, Final
 
-from toolkit.core.merge import MergedRun
-from toolkit.core.share import Alone, Retry, Share
+from toolkit._batch import Batch, Place, Seat
+from toolkit._interrupts import disguised
+from toolkit.core.share import Retry
 from toolkit.core.site import Site
 from toolkit.core.steps import Instant
-from toolkit.core.transaction import TxRun
 from toolkit.core.working import MOST_KEYS
 
 # The most transactions one commit carries.
 MOST_MEMBERS: Final = 256
-# Seconds a body may take in its turn, while others wait for theirs.
-TURN_TIME: Final = 0.005
 # Keys of which the line remembers when they were let go.
 _MOST_RELEASED: Final = 4096
-
-
-class Place(enum.Enum):
-    """
-    Where a transaction stands: FREE it has no keys; WAITING in line; HELD it has its keys to itself; TURN its body runs
-    in a batch; RAN its body has, the commit has not; OUT it was taken out of its turn; DONE its verdict is there.
-    """
-
-    FREE = "free"
-    WAITING = "waiting"
-    HELD = "held"
-    TURN = "turn"
-    RAN = "ran"
-    OUT = "out"
-    DONE = "done"
-
-
-class Seat:
-    """
-    One transaction, over all its attempts.
-
-    Attributes:
-        keys: What it waits for, or holds.
-        known: What it is known to need besides what it asks for, from a batch that could not have it.
-        solo: It is never merged again: its body took too long, or waits for something else.
-        gone: Its caller has left.
-        since: How many releases of keys the line had seen when the body began to read.
-    """
-
-    __slots__ = (
-        "batch",
-        "began",
-        "event",
-        "gone",
-        "keys",
-        "known",
-        "loading",
-        "place",
-        "run",
-        "share",
-        "since",
-        "solo",
-    )
-
-    def __init__(self, run: TxRun) -> None:
-        self.run = run
-        self.keys: frozenset[str] = frozenset()
-        self.known: frozenset[str] = frozenset()
-        self.place = Place.FREE
-        self.event: Any = None
-        self.batch: Batch | None = None
-        self.share: Share | None = None
-        self.solo = self.gone = self.loading = False
-        self.began = 0.0
-        self.since = 0
-
-    def wake(self) -> None:
-        if self.event is not None:
-            self.event.set()
-
-
-class Batch:
-    """
-    Members in order of arrival, and whose turn it is.
-    """
-
-    def __init__(self, site: Site, seats: list[Seat], keys: set[str], ran: Any) -> None:
-        self.seats, self.keys, self.ran = seats, keys, ran
-        self.merged = MergedRun(site, [seat.run for seat in seats], frozenset(keys))
-        self.at = -1
-        for seat, share in zip(seats, self.merged.shares, strict=True):
-            seat.batch, seat.share, seat.place = self, share, Place.RAN
-
-    @property
-    def current(self) -> Seat | None:
-        return self.seats[self.at] if 0 <= self.at < len(self.seats) else None
-
-    def pass_on(self) -> None:
-        """
-        The next one's turn; after the last the leader's.
-        """
-        while self.at + 1 < len(self.seats):
-            self.at += 1
-            seat = self.seats[self.at]
-            assert seat.share is not None
-            if seat.gone:
-                seat.share.verdict = Alone()
-            if seat.share.verdict is not None:
-                continue
-            if self.merged.full():
-                seat.share.verdict = Retry()
-                continue
-            seat.place, seat.began = Place.TURN, 0.0
-            seat.run.working = self.merged.working
-            seat.wake()
-            return
-        self.at = len(self.seats)
-        self.ran.set()
-
-    def take_out(self, seat: Seat, *, solo: bool = True) -> None:
-        """
-        Go on without a member whose turn it is; what it did leaves no trace.
-        """
-        assert seat.share is not None
-        seat.share.verdict = Alone()
-        seat.place, seat.run.working = Place.OUT, None
-        seat.solo = seat.solo or solo
-        self.pass_on()
-
-    def fold(self, seat: Seat, result: Any, error: BaseException | None) -> None:
-        """
-        Keep what a body has left at the end of its turn, and go on.
-        """
-        assert seat.share is not None
-        self.merged.fold(seat.share, result, error)
-        seat.place, seat.run.working = Place.RAN, None
-        self.pass_on()
 
 
 class Line:
@@ -156,6 +37,9 @@ class Line:
         self.held: set[str] = set()
         self.wanted: Counter[str] = Counter()
         self.waiting: list[Seat] = []
+        # Those of whom a batch is just being made, and the batch.
+        self.forming: list[Seat] = []
+        self.starting: Batch | None = None
         self.releases = 0
         self.released: dict[str, int] = {}
 
@@ -214,6 +98,9 @@ class Line:
         elif seat.place is Place.TURN and seat.batch is not None:
             seat.batch.take_out(seat)
             return
+        elif seat.place in (Place.RAN, Place.OUT) and seat.batch is not None:
+            seat.batch.go_on(seat)
+            return
         else:
             return
         self.form()
@@ -256,27 +143,59 @@ class Line:
         """
         Start whoever can start now: nobody overtakes one that wants the same key.
         """
+        if self.forming:
+            self._form_again()
         blocked: set[str] = set()
         for head in list(self.waiting):
             if head.place is not Place.WAITING:
+                if head.place is Place.HELD:
+                    self._admit(head)  # an interrupt has struck when it was given its keys
                 continue
             if not (self.held.isdisjoint(head.keys) and blocked.isdisjoint(head.keys)):
                 blocked |= head.keys
                 continue
             group, keys = self._group(head, blocked)
-            self._remove(group)
-            self.held |= keys
             if len(group) == 1:
+                self.held |= keys
                 head.place = Place.HELD
-                head.wake()
+                self._admit(head)
             else:
-                self._start(Batch(self.site, group, keys, self.make_event()))
+                self._start(group, keys)
 
-    def _start(self, batch: Batch) -> None:
+    def _form_again(self) -> None:
+        """
+        An interrupt has struck while a batch was made: its members wait as before, unless somebody leads it already.
+        """
+        group, batch = self.forming, self.starting
+        if batch is not None and batch.led:
+            self._remove(group)
+        else:
+            if batch is not None:
+                batch.void = True
+                self.held.difference_update(batch.keys)
+            for seat in group:
+                seat.place, seat.batch, seat.share = Place.WAITING, None, None
+        self.forming, self.starting = [], None
+
+    def _admit(self, head: Seat) -> None:
+        head.wake()
+        self._remove([head])
+
+    def _start(self, group: list[Seat], keys: set[str]) -> None:
+        failed: RuntimeError | None = None
+        self.forming = group
+        batch = self.starting = Batch(self.site, group, keys, self.make_event())
+        self.held |= keys
         try:
             self.lead(batch)
         except RuntimeError as failure:  # no thread or task can be had any more
-            batch.merged.broke(failure, Instant(0.0, 0.0))
+            if disguised(failure):
+                raise
+            failed = failure
+        self._remove(group)
+        self.forming, self.starting = [], None
+        if failed is not None:
+            batch.merged.broke(failed, Instant(0.0, 0.0))
             self.end(batch)
 
     def _group(self, head: Seat, blocked: set[str]) -> tuple[list[Seat], set[str]]:
@@ -320,9 +239,7 @@ class Line:
 
     def _remove(self, seats: list[Seat]) -> None:
         out = {id(seat) for seat in seats}
-        self.waiting = [seat for seat in self.waiting if id(seat) not in out]
-        for seat in seats:
-            self.wanted.subtract(seat.keys)
-            for key in seat.keys:
-                if not self.wanted[key]:
-                    del self.wanted[key]
+        waiting = [seat for seat in self.waiting if id(seat) not in out]
+        wanted = Counter(chain.from_iterable([seat.keys for seat in waiting]))
+        # Both or none: an interrupt strikes at calls.
+        self.waiting, self.wanted = waiting, wanted

@@ -73,14 +73,16 @@ class KeyQueue:
     Attributes:
         run: What the thread or task that leads drives.
         leader: Whose thread that is, in the sync colour; none while the background drives.
+        told: Who had the last answers, for one that is interrupted before all of them are awake.
     """
 
-    __slots__ = ("key", "leader", "run", "served", "waiting", "writer")
+    __slots__ = ("key", "leader", "run", "served", "told", "waiting", "writer")
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.waiting: deque[Ticket] = deque()
         self.served: list[Ticket] = []
+        self.told: Sequence[Ticket] = ()
         self.writer: KeyWriter | None = None
         self.run: UnderWay | None = None
         self.leader: Ticket | None = None
@@ -96,10 +98,10 @@ class KeyQueue:
         if not self.waiting:
             return ()
         tickets = list(self.waiting)
-        self.waiting.clear()
         for ticket in tickets:
             ticket.taken = True
         self.served += tickets
+        self.waiting.clear()  # last: an interrupt on the way leaves nobody in neither
         return tickets
 
     def answer(self, answers: Answers) -> list[Ticket]:
@@ -115,7 +117,8 @@ class KeyQueue:
                 if id(result.error) in errors and isinstance(result.error, StateError):
                     job.result = Failed(copy.copy(result.error))
                 errors.add(id(result.error))
-        served, self.served, self.writer, self.run = self.served, [], None, None
+        served = self.told = self.served
+        self.served, self.writer, self.run = [], None, None
         return served
 
     def shared(self) -> bool:

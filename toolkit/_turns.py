@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from toolkit._batch import TURN_TIME, Batch, Place, Seat
 from toolkit._drive import CANCEL_GRACE, LATE, LOOK, World, drive, marked, now
-from toolkit._merge import TURN_TIME, Batch, Line, Place, Seat
+from toolkit._merge import Line
 from toolkit.core.events import Event
 from toolkit.core.model import Access
 from toolkit.core.notes import tx_gave_up_fields
@@ -282,6 +283,11 @@ def lead(batch: Batch, line: Line, lock: threading.Lock, world: World, later: Ca
     Carry a batch from its reads to its verdicts; runs in a thread of its own.
     """
     merged = batch.merged
+    with lock:
+        if batch.void:
+            merged.close()
+            return
+        batch.led = True
     try:
         drive(merged.open(), world)
         with lock:

@@ -4,42 +4,51 @@ Calls under way: a store that is being closed takes no new ones and waits for th
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import anyio
+
+from toolkit._interrupts import Signal
+
+R = TypeVar("R")
 
 
 class UnderWay:
     """
     The calls of a sync store, but for those in the queues of their keys; safe for any number of threads.
+
+    Attributes:
+        calls: One entry for each. They come and go by functions written in C: an interrupt that strikes at the door of an
+            ``__exit__`` would leave a call counted for good.
     """
 
     def __init__(self) -> None:
-        # Taken by itself: a condition gives it back in Python code, in which an interrupt may strike first.
-        self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
-        self._count = 0
+        self.calls: list[None] = []
         self._over = False
+        self._idle = Signal()
 
-    def __enter__(self) -> None:
-        with self._lock:
+    def during(self, call: Callable[..., R], *args: Any) -> R:
+        """
+        Make a call, unless the store has been closed.
+        """
+        try:
+            self.calls.append(None)
             if self._over:
                 raise RuntimeError("the store was closed when this call began")
-            self._count += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._count -= 1
-            if not self._count:
-                self._idle.notify_all()
+            return call(*args)
+        finally:
+            self.calls.pop()
+            if self._over and not self.calls:
+                self._idle.set()
 
     def drain(self, timeout: float | None) -> None:
         """
         Let nobody in any more, and wait until nobody is left, or for so many seconds.
         """
-        with self._lock:
-            self._over = True
-            self._idle.wait_for(lambda: not self._count, timeout)
+        self._over = True
+        if self.calls:
+            self._idle.wait(timeout)
 
 
 class AsyncUnderWay:

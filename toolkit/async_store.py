@@ -15,13 +15,14 @@ import anyio.abc
 import sniffio
 
 from toolkit._async_turns import AsyncKeyTurns, lead_async
+from toolkit._batch import Batch
 from toolkit._calls import Calls
 from toolkit._checks import check_etag
 from toolkit._coalesce import coalesced_async
 from toolkit._committer import Committer
 from toolkit._drive import AsyncWorld, drive_async, marked
 from toolkit._loops import event_maker, loop_token, signal_maker
-from toolkit._merge import Batch, Line
+from toolkit._merge import Line
 from toolkit._transact import transact_async
 from toolkit._underway import AsyncUnderWay
 from toolkit.combine import AsyncCombiner

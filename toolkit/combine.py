@@ -33,7 +33,7 @@ from toolkit._drive import (
     drive_async,
     marked,
 )
-from toolkit._interrupts import let_go
+from toolkit._interrupts import Signal, let_go
 from toolkit._queue import KeyQueue, Ticket, note_unknown
 from toolkit._resting import ForCaller, Hands, work_for
 from toolkit.core.callers import Answers
@@ -63,6 +63,7 @@ class Combiner:
         """
         Do what a caller asks and return his value.
         """
+        queue: KeyQueue | None = None
         run: Drive | None = None
         try:
             with self.lock:
@@ -74,7 +75,7 @@ class Combiner:
                     queue.waiting.append(ticket)
                     run = self._start(queue, ticket, ticket.started)
                 else:
-                    ticket.event = threading.Event()
+                    ticket.event = Signal()
                     queue.waiting.append(ticket)
             if run is not None:
                 self._drive(queue, ticket, run)
@@ -86,6 +87,8 @@ class Combiner:
         except BaseException as error:
             let_go(error)
             self._interrupted(ticket)
+            if queue is not None:
+                _wake(queue.told)  # it may have struck before all of them were
             raise
         return ticket.answer()
 
@@ -118,7 +121,7 @@ class Combiner:
                 queue.waiting.remove(ticket)
             if taken:
                 ticket.withdraw()
-                ticket.event = threading.Event()
+                ticket.event = Signal()
             self._hand_over(queue, ticket)
         if taken:
             ticket.event.wait(CANCEL_GRACE)
@@ -197,7 +200,7 @@ class Combiner:
         Let the caller drive on who may wait longest, and wait oneself; the background where nobody may wait longer.
         """
         with self.lock:
-            ticket.event = threading.Event()
+            ticket.event = Signal()
             heir = max(queue.unanswered(), key=lambda one: one.deadline, default=ticket)
             if heir.deadline > ticket.deadline:
                 heir.lead, queue.leader = True, None

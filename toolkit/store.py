@@ -12,11 +12,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from toolkit._background import Background
+from toolkit._batch import Batch
 from toolkit._calls import Calls
 from toolkit._checks import check_etag
 from toolkit._coalesce import coalesced
 from toolkit._drive import World, drive, marked
-from toolkit._merge import Batch, Line
+from toolkit._interrupts import Signal
+from toolkit._merge import Line
 from toolkit._queue import Ticket
 from toolkit._transact import transact_sync
 from toolkit._turns import KeyTurns, lead
@@ -81,7 +83,7 @@ class StateStore(Calls):
         self._port = port
         self._background, self._under_way = Background(f"occ-{self.name}"), UnderWay()
         self._world = World(coalesced(port, site.profile), emit)
-        self._line, self._line_lock = Line(site, threading.Event, self._lead), threading.Lock()
+        self._line, self._line_lock = Line(site, Signal, self._lead), threading.Lock()
         self._combiner = Combiner(site, self._world, self._background.submit)
         site.left_behind = self._mend
         self._site = site
@@ -114,8 +116,8 @@ class StateStore(Calls):
 
     def _ask(self, steps: Steps[R]) -> R:
         self._live()
-        with self._under_way:
-            return drive(steps, self._world)
+        answer: R = self._under_way.during(drive, steps, self._world)
+        return answer
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -303,8 +305,7 @@ class StateStore(Calls):
         """
         said = settings_of(op_id, isolation, retry, record_errors)
         self._live()
-        with self._under_way:
-            result: R = transact_sync(self, self._world, fn, said, args, kwargs)
+        result: R = self._under_way.during(transact_sync, self, self._world, fn, said, args, kwargs)
         return result
 
     def snapshot(self, keys: Iterable[str]) -> Mapping[str, Any]:

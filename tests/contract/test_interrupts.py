@@ -9,64 +9,19 @@ import itertools
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from tests.contract.common import inc
+from tests.strikes import EVENTS, Strike, elsewhere, everywhere
 from toolkit import Outcome, RetryPolicy, StateError, StateStore, Transaction
 from toolkit._interrupts import let_go
 
 PATIENCE = 10.0
-EVENTS = pytest.mark.parametrize("event", ["call", "c_return"])
 # A strike inside of a destructor goes nowhere, and is told to nobody but Python.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-class Strike:
-    """
-    Ctrl-C at the n-th function that this thread enters: a handler raises at its first instruction, as a signal's does.
-
-    Attributes:
-        within: Count only functions that a file of such a path calls.
-        event: Of a profiler: ``c_return`` strikes as a function written in C has returned, where signals are looked for, too.
-    """
-
-    def __init__(self, at: int, within: str = "", event: str = "call") -> None:
-        self.at, self.within, self.event, self.count = at, within, event, 0
-
-    def __call__(self, frame: Any, event: str, _what: Any) -> None:
-        if event == self.event and self.within in frame.f_back.f_code.co_filename:
-            self.count += 1
-            if self.count == self.at:
-                sys.setprofile(None)
-                raise KeyboardInterrupt
-
-    def during(self, call: Callable[[], Any]) -> bool:
-        """
-        Whether it came to the strike. Nothing else may come out of the call, but for what Python makes of one inside of
-        ``Condition.wait``.
-        """
-        try:
-            sys.setprofile(self)
-            call()
-        except KeyboardInterrupt:
-            pass
-        except RuntimeError as error:
-            if str(error) != "release unlocked lock":
-                raise
-        finally:
-            sys.setprofile(None)
-        return self.count >= self.at
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    pool = ThreadPoolExecutor(1)
-    yield pool
-    pool.shutdown(wait=False)  # it may be stuck
 
 
 @pytest.fixture(params=["in-memory"])
@@ -78,36 +33,23 @@ def store(live_named: Any, request: pytest.FixtureRequest) -> Iterator[StateStor
         store.close(0.1)  # a strike at the last function of a read leaves that read counted for good
 
 
-def everywhere(
-    call: Callable[[], Any], after: Callable[[int], Any], event: str, stride: int = 1, within: str = ""
-) -> None:
-    for at in itertools.count(1, stride):
-        struck = Strike(at, within, event).during(call)
-        after(at)
-        if not struck:
-            assert at > 50, "the call ran through hardly any function"
-            return
-
-
-def promptly(pool: ThreadPoolExecutor, call: Callable[[], Any], at: int) -> Any:
+def promptly(call: Callable[[], Any], at: int) -> Any:
     """What another thread gets, to which the strike must make no difference."""
     try:
-        return pool.submit(call).result(PATIENCE)
+        return elsewhere(call).result(PATIENCE)
     except (TimeoutError, StateError) as error:
         raise AssertionError(f"stuck after a strike at function {at}") from error
 
 
 @EVENTS
-def test_an_update_interrupted_anywhere_holds_up_nobody(
-    store: StateStore, pool: ThreadPoolExecutor, event: str
-) -> None:
+def test_an_update_interrupted_anywhere_holds_up_nobody(store: StateStore, event: str) -> None:
     """Another thread updates the key at once, and each interrupted call has taken effect once or not at all."""
     key, ids, others = uuid4().hex, itertools.count(), itertools.count()
     store.set(key, {"n": 0})
 
     def after(at: int) -> None:
         next(others)
-        promptly(pool, lambda: store.update(key, inc), at)
+        promptly(lambda: store.update(key, inc), at)
 
     # A value has room for 877 ids.
     everywhere(lambda: store.update(key, inc, op_id=f"m-{next(ids)}"), after, event, stride=2)
@@ -119,9 +61,7 @@ def test_an_update_interrupted_anywhere_holds_up_nobody(
 
 @EVENTS
 @pytest.mark.parametrize("verb", ["get", "get_many"])
-def test_a_read_interrupted_anywhere_holds_up_nobody(
-    store: StateStore, pool: ThreadPoolExecutor, verb: str, event: str
-) -> None:
+def test_a_read_interrupted_anywhere_holds_up_nobody(store: StateStore, verb: str, event: str) -> None:
     """Another thread reads the same at once."""
     keys = [uuid4().hex, uuid4().hex]
     for key in keys:
@@ -133,7 +73,7 @@ def test_a_read_interrupted_anywhere_holds_up_nobody(
     expected = call()
 
     def after(at: int) -> None:
-        assert promptly(pool, call, at) == expected
+        assert promptly(call, at) == expected
 
     everywhere(call, after, event)
 
@@ -146,7 +86,7 @@ def test_a_read_interrupted_anywhere_holds_up_nobody(
     ids=["in-memory", "redis"],
 )
 def test_a_transaction_interrupted_anywhere_holds_up_nobody(
-    store: StateStore, pool: ThreadPoolExecutor, within: str, event: str
+    store: StateStore, within: str, event: str
 ) -> None:
     """
     Another thread moves the same keys at once, and each interrupted move has happened on both or on none.
@@ -163,7 +103,7 @@ def test_a_transaction_interrupted_anywhere_holds_up_nobody(
 
     def after(at: int) -> None:
         next(others)
-        promptly(pool, lambda: store.transact(move), at)
+        promptly(lambda: store.transact(move), at)
 
     everywhere(
         lambda: store.transact(move, op_id=f"{keys[0]}-{next(ids)}"), after, event, stride=3, within=within
@@ -206,5 +146,4 @@ def test_what_an_interrupt_has_just_taken_is_given_back() -> None:
     with pytest.raises(KeyboardInterrupt) as struck:
         enter()
     let_go(struck.value)
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(condition.acquire, blocking=False).result(PATIENCE)
+    assert elsewhere(lambda: condition.acquire(blocking=False)).result(PATIENCE)

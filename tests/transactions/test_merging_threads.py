@@ -14,7 +14,7 @@ import pytest
 
 from tests.transactions.gathered import combined, elsewhere
 from toolkit import RetryPolicy, StateStore, _turns
-from toolkit._merge import TURN_TIME
+from toolkit._batch import TURN_TIME
 from toolkit.core.events import Event
 from toolkit.core.model import Reply, Write
 from toolkit.errors import (

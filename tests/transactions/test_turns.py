@@ -13,7 +13,8 @@ import anyio
 import pytest
 
 from toolkit import AsyncStateStore, Outcome, StateStore, transactional
-from toolkit._merge import Batch, Line, Place, Seat
+from toolkit._batch import Batch, Place, Seat
+from toolkit._merge import Line
 from toolkit.core.model import Reply, Write
 from toolkit.core.transaction import Options, TxRun
 from toolkit.log import capture

@@ -124,8 +124,8 @@ class MergedRun:
                 share.verdict = Alone()
                 return
             self.results += len(encode(share.outcome.result, run.record.key))
-        share.ended = True
-        self.working.fold(buffer)
+        # Both or none, and all of what it wrote: an interrupt strikes at calls.
+        share.ended, self.working.made = True, self.working.with_writes(buffer)
 
     def broke(self, failure: Exception, now: Instant) -> None:
         """

@@ -172,14 +172,14 @@ class KeyWriter(Callers):
         if write is None:
             yield from self._committed(self._answered(batch), batch, None, seen)
             return True, None
-        self.flight = Flight(seen, write_id, now.wall)
         clock: Instant = yield NOW
-        before = clock.mono
-        self.attempt.fn_s = before - now.mono
-        reply: Reply = yield Put(write, rpc_timeout(self.deadline, before))
+        self.attempt.fn_s = clock.mono - now.mono
+        put = Put(write, rpc_timeout(self.deadline, clock.mono))
+        self.flight = Flight(seen, write_id, now.wall)
+        reply: Reply = yield put
         observed = self.site.observed()
         if observed:
-            self.attempt.write_s = (yield from Now()).mono - before
+            self.attempt.write_s = (yield from Now()).mono - clock.mono
         if not landed(self.site, seen, reply):
             sent = Sent(seen, write, write_id, self.deadline, self.site.policy.deadline)
             settled = yield from settle(self.site, sent, reply)
@@ -190,10 +190,10 @@ class KeyWriter(Callers):
             if settled.fate is not Fate.LANDED:
                 yield from self._unknown(batch, now)
                 return not self.jobs, None
-        self.flight = None
+        done = self._answered(batch)
+        self.flight = None  # not before they are answered: an interrupt between the two would have their jobs done again
         if met_rivals(self.losses, self.won, seen):
             yield from note_win(self.site, self.key, write_id)
-        done = self._answered(batch)
         if observed:
             self.attempt.bytes = len(write.data or b"")
             yield from self._committed(done, batch, write_id, seen)
@@ -249,7 +249,7 @@ class KeyWriter(Callers):
         Nobody knows whether the batch is stored; a job that was refused for what stands in it is to try once more.
         """
         assert self.flight is not None
-        receipt, self.flight, self.receipted = self.flight.receipt, None, True
+        receipt, self.receipted = self.flight.receipt, True
         jobs, attempt = self.jobs, self.attempt
         self.jobs = []
         for index, (job, result) in enumerate(zip(jobs, batch.results, strict=True)):
@@ -259,4 +259,5 @@ class KeyWriter(Callers):
                 self.jobs.append(job)
             else:
                 self.answers.append((job, Failed(unknown_error(receipt))))
+        self.flight = None
         yield from self.site.note("occ.outcome_unknown", lambda: unknown_fields(jobs, attempt, receipt, now))

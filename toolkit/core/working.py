@@ -130,12 +130,12 @@ class Working:
                 return False
         return True
 
-    def fold(self, buffer: Buffer) -> None:
+    def with_writes(self, buffer: Buffer) -> dict[str, Made]:
         """
-        Let those that follow see what a body has written.
+        What is made once those that follow see what a body has written.
         """
-        for key, own in buffer.writes.items():
-            self.made[key] = Made(own.value, self._expires(key, own.ttl))
+        mine = {key: Made(own.value, self._expires(key, own.ttl)) for key, own in buffer.writes.items()}
+        return {**self.made, **mine}
 
     def _expires(self, key: str, ttl: TTL) -> float | None:
         if ttl is KEEP:
