@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -89,3 +90,9 @@ def elsewhere(call: Callable[[], Any]) -> Future[Any]:
 
     threading.Thread(target=run, daemon=True).start()
     return future
+
+
+def as_long_as(holds: Callable[[], Any]) -> None:
+    """Look again and again, and leave the others the interpreter meanwhile."""
+    while holds():
+        time.sleep(0.0002)

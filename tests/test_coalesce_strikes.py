@@ -8,7 +8,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from tests.strikes import EVENTS, elsewhere, everywhere
+from tests.strikes import EVENTS, as_long_as, elsewhere, everywhere
 from toolkit._coalesce import FREE, Coalescer
 from toolkit.core.model import Reply, Row
 from toolkit.testing.memory import MemoryStore
@@ -53,11 +53,9 @@ def test_a_read_that_another_waits_for(port: Joined, reads: Coalescer, event: st
     gathering, others = reads.gathering, []
 
     def join() -> None:
-        while port.reading and len(gathering.flying) < FREE:
-            pass
+        as_long_as(lambda: port.reading and len(gathering.flying) < FREE)
         others.append(elsewhere(lambda: reads.get("b", strong=True, timeout=TIMEOUT)))
-        while port.reading and not gathering.waiting:
-            pass
+        as_long_as(lambda: port.reading and not gathering.waiting)
         port.joined.put(None)
 
     def before() -> None:
@@ -87,12 +85,10 @@ def test_a_read_that_leads_others(reads: Coalescer, event: str, bulk: bool) -> N
 
     def lead() -> None:
         """Have another one join, and the first of those that wait lead."""
-        while not gathering.waiting and gathering.flying:
-            pass
+        as_long_as(lambda: not gathering.waiting and gathering.flying)
         other = elsewhere(lambda: reads.get("b", strong=True, timeout=TIMEOUT))
         others.append(other)
-        while len(gathering.waiting) < 2 and gathering.flying and not other.done():
-            pass
+        as_long_as(lambda: len(gathering.waiting) < 2 and gathering.flying and not other.done())
         with reads.lock:
             gathering.appoint()
 
