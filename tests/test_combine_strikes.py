@@ -63,109 +63,90 @@ class Joined(MemoryStore):
         return super().put(write, timeout=timeout)
 
 
-def adds(name: str) -> Callable[[Any], Any]:
-    return lambda value: {"seen": [*value["seen"], name]}
+class Scene:
+    """
+    A store, and those who use one key of it at once.
+
+    Attributes:
+        done: What was acknowledged, or found to be committed by its receipt.
+    """
+
+    def __init__(self, port: Joined, store: StateStore) -> None:
+        self.port, self.store = port, store
+        self.numbers, self.done = itertools.count(), list[str]()
+        self.others: list[Future[Any]] = []
+        port.store = store
+        store.set("k", {"seen": []})
+
+    def update(self, who: str) -> None:
+        name = f"{who}-{next(self.numbers)}"
+        try:
+            self.store.update("k", lambda value: {"seen": [*value["seen"], name]})
+        except OutcomeUnknownError as error:
+            # Struck inside of the protocol, which cannot go on with a write that it has sent, or was about to send.
+            if self.store.resolve(error.receipt) is not Outcome.COMMITTED:
+                return
+        self.done.append(name)
+
+    def begin(self, leader: int, *others: Callable[[], Any]) -> None:
+        port = self.port
+        port.leading, port.leader, port.reached, port.joined = True, leader, SimpleQueue(), SimpleQueue()
+        self.others = [elsewhere(other) for other in (*others, port.watch)]
+
+    def end(self, at: int) -> None:
+        self.port.leading = False
+        try:
+            for other in self.others:
+                other.result(PATIENCE)
+            elsewhere(partial(self.update, "next")).result(PATIENCE)
+        except TimeoutError as error:
+            raise AssertionError(f"somebody waits after a strike at function {at}") from error
+
+    def check(self) -> None:
+        """All that was acknowledged is there, nothing twice, and of the others nothing else; nobody is left in line."""
+        self.store._background.drain(PATIENCE)
+        seen = self.store.get("k")["seen"]
+        assert len(seen) == len(set(seen))
+        assert set(self.done) <= set(seen)
+        assert {name for name in seen if not name.startswith("mine")} <= set(self.done)
+        assert self.store._combiner.queues == {}
 
 
 @EVENTS
 def test_a_leader_interrupted_anywhere_holds_up_nobody_in_his_batch(event: str) -> None:
-    """All that was acknowledged is there, and nothing twice."""
-    port, numbers = Joined(), itertools.count()
-    done: list[str] = []
-    committed: list[str] = []
+    port = Joined()
     with StateStore("x", port=port) as store:
-        port.store = store
-        store.set("k", {"seen": []})
-        others: list[Future[Any]] = []
+        scene = Scene(port, store)
 
-        def follow(name: str) -> None:
+        def follow() -> None:
             as_long_as(lambda: port.leading and not port.in_line())
-            try:
-                store.update("k", adds(name))
-            except OutcomeUnknownError as error:
-                # Struck inside of the protocol, which cannot go on with a write that it has sent, or was about to send.
-                if store.resolve(error.receipt) is Outcome.COMMITTED:
-                    committed.append(name)
-            else:
-                done.append(name)
+            scene.update("second")
 
-        def before() -> None:
-            port.leading, port.leader, port.joined = True, get_ident(), SimpleQueue()
-            others[:] = [elsewhere(partial(follow, f"second-{next(numbers)}")), elsewhere(port.watch)]
-
-        def lead() -> None:
-            name = f"first-{next(numbers)}"
-            store.update("k", adds(name))
-            done.append(name)
-
-        def after(at: int) -> None:
-            port.leading = False
-            try:
-                for other in others:
-                    other.result(PATIENCE)
-            except TimeoutError as error:
-                raise AssertionError(f"it waits after a strike at function {at}") from error
-
-        everywhere(lead, after, event, before=before)
-        store._background.drain(PATIENCE)
-        seen = store.get("k")["seen"]
-        assert len(seen) == len(set(seen))
-        assert set(done) <= set(seen)
-        assert [one for one in seen if one.startswith("second") and one not in done] == committed
-        assert store._combiner.queues == {}
+        everywhere(
+            lambda: scene.update("mine"), scene.end, event, before=lambda: scene.begin(get_ident(), follow)
+        )
+        scene.check()
 
 
 @EVENTS
 @pytest.mark.parametrize("held", ["get", "put"])
 def test_who_waits_is_interrupted_anywhere(held: str, event: str) -> None:
     """In the batch of another, and as the one who is to lead the next: those before and behind him go on."""
-    port, numbers = Joined(held, line=3 if held == "get" else 2), itertools.count()
-    done: list[str] = []
+    port = Joined(held, line=3 if held == "get" else 2)
     with StateStore("x", port=port) as store:
-        port.store = store
-        store.set("k", {"seen": []})
-        others: list[Future[Any]] = []
-
-        def update(name: str) -> None:
-            name = f"{name}-{next(numbers)}"
-            try:
-                store.update("k", adds(name))
-            except OutcomeUnknownError as error:
-                if store.resolve(error.receipt) is not Outcome.COMMITTED:
-                    return
-            done.append(name)
+        scene = Scene(port, store)
 
         def first() -> None:
             port.leader = get_ident()
-            update("first")
+            scene.update("first")
 
         def behind() -> None:
             as_long_as(lambda: port.leading and port.in_line() < port.line - 1)
-            update("behind")
-
-        def before() -> None:
-            port.leading, port.reached, port.joined = True, SimpleQueue(), SimpleQueue()
-            others[:] = [elsewhere(first), elsewhere(behind), elsewhere(port.watch)]
+            scene.update("behind")
 
         def call() -> None:
             port.reached.get(timeout=PATIENCE)
-            update("mine")
+            scene.update("mine")
 
-        def after(at: int) -> None:
-            port.leading = False
-            try:
-                for other in others:
-                    other.result(PATIENCE)
-                elsewhere(partial(update, "next")).result(PATIENCE)
-            except TimeoutError as error:
-                raise AssertionError(f"it waits after a strike at function {at}") from error
-
-        everywhere(call, after, event, before=before, least=10)
-        store._background.drain(PATIENCE)
-        seen = store.get("k")["seen"]
-        assert len(seen) == len(set(seen))
-        assert [one for one in seen if not one.startswith("mine")] == [
-            one for one in seen if one in done and not one.startswith("mine")
-        ]
-        assert set(done) <= set(seen)
-        assert store._combiner.queues == {}
+        everywhere(call, scene.end, event, before=lambda: scene.begin(0, first, behind), least=10)
+        scene.check()

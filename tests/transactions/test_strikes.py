@@ -5,7 +5,7 @@ A transaction that others wait for is interrupted at the entry of every function
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
@@ -58,101 +58,87 @@ def sign(tx: Transaction, name: str) -> None:
         tx.put(key, {"seen": [*tx.get(key)["seen"], name]})
 
 
-def check(store: StateStore, done: list[str]) -> None:
-    """All that was acknowledged is there, on both keys or on none, nothing twice, and nobody is left in line."""
-    store._background.drain(PATIENCE)
-    seen = store.get("a")["seen"]
-    assert seen == store.get("b")["seen"]
-    assert len(seen) == len(set(seen))
-    assert set(done) <= set(seen)
-    line = store._line
-    assert (line.held, line.waiting, line.wanted.total(), line.forming) == (set(), [], 0, [])
-    assert store._under_way.calls == []
+class Scene:
+    """A store, and those who sign on two keys of it at once."""
+
+    def __init__(self, port: Joined, store: StateStore) -> None:
+        self.port, self.store = port, store
+        self.numbers, self.done = itertools.count(), list[str]()
+        self.others: list[Future[Any]] = []
+        port.store = store
+        for key in ("a", "b"):
+            store.set(key, {"seen": []})
+        self.sign("zero")  # with which the path of commits is proved, once
+
+    def sign(self, who: str) -> None:
+        name = f"{who}-{next(self.numbers)}"
+        self.store.transact(sign, name)
+        self.done.append(name)
+
+    def begin(self, leader: int, *others: Callable[[], Any]) -> None:
+        port = self.port
+        port.leading, port.leader, port.reached, port.joined = True, leader, SimpleQueue(), SimpleQueue()
+        self.others = [elsewhere(other) for other in (*others, port.watch)]
+
+    def end(self, at: int) -> None:
+        self.port.leading = False
+        try:
+            for other in self.others:
+                other.result(PATIENCE)
+            elsewhere(partial(self.sign, "behind")).result(PATIENCE)
+        except TimeoutError as error:
+            raise AssertionError(f"somebody waits after a strike at function {at}") from error
+
+    def check(self) -> None:
+        """All that was acknowledged is there, on both keys or on none, nothing twice, and nobody is left in line."""
+        self.store._background.drain(PATIENCE)
+        seen = self.store.get("a")["seen"]
+        assert seen == self.store.get("b")["seen"]
+        assert len(seen) == len(set(seen))
+        assert set(self.done) <= set(seen)
+        assert {name for name in seen if not name.startswith("mine")} <= set(self.done)
+        line = self.store._line
+        assert (line.held, line.waiting, line.wanted.total(), line.forming) == (set(), [], 0, [])
+        assert self.store._under_way.calls == []
 
 
 @EVENTS
 @pytest.mark.parametrize("followers", [1, 2])
 def test_a_commit_interrupted_anywhere_holds_up_nobody_in_line(followers: int, event: str) -> None:
-    port, numbers = Joined(followers), itertools.count()
-    done: list[str] = []
+    port = Joined(followers)
     with StateStore("x", port=port) as store:
-        port.store = store
-        for key in ("a", "b"):
-            store.set(key, {"seen": []})
-        store.transact(sign, "zero")
-        others: list[Future[Any]] = []
+        scene = Scene(port, store)
 
-        def follow(name: str) -> None:
+        def follow() -> None:
             as_long_as(lambda: port.leading and not store._line.held)
-            store.transact(sign, name)
-            done.append(name)
-
-        def lead() -> None:
-            name = f"first-{next(numbers)}"
-            store.transact(sign, name)
-            done.append(name)
+            scene.sign("other")
 
         def before() -> None:
-            port.leading, port.leader, port.joined = True, get_ident(), SimpleQueue()
-            others[:] = [elsewhere(partial(follow, f"other-{next(numbers)}")) for _ in range(followers)]
-            others.append(elsewhere(port.watch))
+            scene.begin(get_ident(), *[follow] * followers)
 
-        def after(at: int) -> None:
-            port.leading = False
-            try:
-                for other in others:
-                    other.result(PATIENCE)
-            except TimeoutError as error:
-                raise AssertionError(f"it waits after a strike at function {at}") from error
-
-        everywhere(lead, after, event, before=before)
-        check(store, done)
+        everywhere(lambda: scene.sign("mine"), scene.end, event, before=before)
+        scene.check()
 
 
 @EVENTS
 @pytest.mark.parametrize("others", [0, 1])
 def test_who_waits_is_interrupted_anywhere(others: int, event: str) -> None:
     """Alone in line, and with another one in a batch: those before, beside and behind him go on."""
-    port, numbers = Joined(others + 1), itertools.count()
-    done: list[str] = []
+    port = Joined(others + 1)
     with StateStore("x", port=port) as store:
-        port.store = store
-        for key in ("a", "b"):
-            store.set(key, {"seen": []})
-        store.transact(sign, "zero")
-        running: list[Future[Any]] = []
-
-        def transact(name: str) -> None:
-            store.transact(sign, f"{name}-{next(numbers)}")
+        scene = Scene(port, store)
 
         def first() -> None:
             port.leader = get_ident()
-            transact("first")
+            scene.sign("first")
 
         def beside() -> None:
             as_long_as(lambda: port.leading and not store._line.waiting)
-            transact("beside")
-
-        def before() -> None:
-            port.leading, port.reached, port.joined = True, SimpleQueue(), SimpleQueue()
-            running[:] = [elsewhere(first), elsewhere(port.watch)] + [
-                elsewhere(beside) for _ in range(others)
-            ]
+            scene.sign("beside")
 
         def call() -> None:
             port.reached.get(timeout=PATIENCE)
-            name = f"mine-{next(numbers)}"
-            store.transact(sign, name)
-            done.append(name)
+            scene.sign("mine")
 
-        def after(at: int) -> None:
-            port.leading = False
-            try:
-                for other in running:
-                    other.result(PATIENCE)
-                elsewhere(partial(transact, "behind")).result(PATIENCE)
-            except TimeoutError as error:
-                raise AssertionError(f"it waits after a strike at function {at}") from error
-
-        everywhere(call, after, event, before=before)
-        check(store, done)
+        everywhere(call, scene.end, event, before=lambda: scene.begin(0, first, *[beside] * others))
+        scene.check()
