@@ -20,6 +20,7 @@ from toolkit._interrupts import let_go
 from toolkit.core.model import OK, UNSENT, Reply, Row, Write
 from toolkit.dapr.address import Address, Token
 from toolkit.dapr.channel import Requests, aio_channel, reply_of, scope_cancelled, sync_channel
+from toolkit.dapr.helpers import Helpers
 from toolkit.dapr.startup import Startup
 from toolkit.ports import Component
 
@@ -39,6 +40,7 @@ class GrpcPort:
         self.store, self.address, self.token = store, address, token
         self._requests = Requests(store)
         self._closed = threading.Event()
+        self._helpers = Helpers(f"occ-{store}-call", _THREADS)
         self._channel: grpc.Channel | None = None
         self._stub: Any = None
 
@@ -105,9 +107,8 @@ class GrpcPort:
 
     def _together(self, calls: Sequence[tuple[Any, Any]], timeout: float) -> list[Any]:
         """
-        Several calls at once, one of them in this thread, the others where no signal strikes: an interrupt between the start
-        of a future of grpc and that of the thread which brings its answer leaves the channel without one. Nothing here is
-        kept for the next time, so that an interrupt has nothing to spoil.
+        Several calls at once, in this thread and where no signal strikes: an interrupt between the start of a future of grpc
+        and that of the thread which brings its answer leaves the channel without one.
         """
         jobs: SimpleQueue[tuple[int, tuple[Any, Any]]] = SimpleQueue()
         answers: SimpleQueue[tuple[int, Any]] = SimpleQueue()
@@ -123,8 +124,8 @@ class GrpcPort:
 
         for job in enumerate(calls):
             jobs.put(job)
-        for _ in range(min(len(calls) - 1, _THREADS)):
-            threading.Thread(target=work, name=f"occ-{self.store}-call", daemon=True).start()
+        for _ in calls[1 : _THREADS + 1]:
+            self._helpers.help(work)
         work()
         found = dict([answers.get() for _ in calls])
         for answer in found.values():
@@ -138,6 +139,7 @@ class GrpcPort:
 
     def close(self) -> None:
         self._closed.set()
+        self._helpers.close()
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
