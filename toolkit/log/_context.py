@@ -61,11 +61,12 @@ def _structlog_bound() -> Mapping[str, Any]:
     return bound
 
 
-def everything_bound() -> dict[str, Any]:
+def everything_bound() -> Mapping[str, Any]:
     """
     What structlog and ``bind`` hold here; only scalars, and nothing whose name sounds like a secret.
     """
-    return {**_harmless(_structlog_bound()), **bound_here()}
+    bound, theirs = bound_here(), _structlog_bound()
+    return {**_harmless(theirs), **bound} if theirs else bound
 
 
 def _harmless(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -132,7 +132,7 @@ class RecordBuilder:
         for name, value in fields.items():
             # The bulk of a line, without a call each.
             kind = type(value)  # pyright: ignore[reportUnknownVariableType] - values are of any type
-            if kind is int or (kind is str and plain and len(value) <= MAX_TEXT):
+            if (kind is str and plain and len(value) <= MAX_TEXT) or kind is int:
                 record[name] = value
             elif kind is float:
                 record[name] = round(value, 6)
