@@ -103,7 +103,7 @@ class Scene:
 
 
 @EVENTS
-@pytest.mark.parametrize("followers", [1, 2])
+@pytest.mark.parametrize("followers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_commit_interrupted_anywhere_holds_up_nobody_in_line(followers: int, event: str) -> None:
     port = Joined(followers)
     with StateStore("x", port=port) as store:
@@ -121,7 +121,7 @@ def test_a_commit_interrupted_anywhere_holds_up_nobody_in_line(followers: int, e
 
 
 @EVENTS
-@pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("others", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_who_waits_is_interrupted_anywhere(others: int, event: str) -> None:
     """Alone in line, and with another one in a batch: those before, beside and behind him go on."""
     port = Joined(others + 1)
