@@ -82,3 +82,20 @@ def test_calls_are_made_where_no_thread_can_be_had(monkeypatch: pytest.MonkeyPat
     port = GrpcPort("x", address_of("127.0.0.1:1"), Token.of("t"))
     assert port._together([(call, 1), (call, 2), (call, 3)], 1.0) == [10, 20, 30]
     assert port._helpers._threads == []
+
+
+def test_whatever_a_call_raises_elsewhere_is_raised_here() -> None:
+    """A token function that ends its thread, say: nobody waits for an answer that does not come."""
+    mine = threading.current_thread()
+
+    def call(request: int, **_: Any) -> int:
+        if threading.current_thread() is mine:
+            gate.wait(PATIENCE)
+            return request
+        gate.set()
+        raise SystemExit
+
+    gate = threading.Event()
+    port = GrpcPort("x", address_of("127.0.0.1:1"), Token.of("t"))
+    with pytest.raises(SystemExit):
+        port._together([(call, 1), (call, 2)], 1.0)

@@ -19,12 +19,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from toolkit._interrupts import Signal
 from toolkit.core.model import Reply, Row
 from toolkit.ports import AsyncStatePort, StatePort
 from toolkit.stores import Profile
+
+R = TypeVar("R")
 
 # Reads under way before further ones gather: below that, waiting for one another costs more than it saves.
 FREE: Final = 8
@@ -184,18 +186,8 @@ class Coalescer:
         self.put, self.put_all, self.multi = port.put, port.put_all, port.multi
 
     def get(self, key: str, *, strong: bool, timeout: float) -> Row | Reply:
-        flying = self.gathering.flying
         if self.gathering.free():
-            try:
-                flying.append(None)
-                return self.port.get(key, strong=strong, timeout=timeout)
-            finally:
-                try:
-                    flying.pop()
-                    self._landed()
-                except BaseException:
-                    self._landed()
-                    raise
+            return self._alone(self.port.get, key, strong=strong, timeout=timeout)
         mine = self._together((key,), timeout, strong=strong)
         row, left = mine.rows.get(key), mine.until - time.monotonic()
         if row is not None:
@@ -208,19 +200,25 @@ class Coalescer:
         """
         if len(keys) > MOST_SHARED:
             return self.port.get_bulk(keys, timeout=timeout)
-        flying = self.gathering.flying
         if self.gathering.free():
-            try:
-                flying.append(None)
-                return self.port.get_bulk(keys, timeout=timeout)
-            finally:
-                try:
-                    flying.pop()
-                    self._landed()
-                except BaseException:
-                    self._landed()
-                    raise
+            return self._alone(self.port.get_bulk, keys, timeout=timeout)
         return _told(self._together(keys, timeout, strong=True))
+
+    def _alone(self, read: Callable[..., R], *args: Any, **settings: Any) -> R:
+        """
+        Read without the others.
+        """
+        flying = self.gathering.flying
+        try:
+            flying.append(None)
+            return read(*args, **settings)
+        finally:
+            try:
+                flying.pop()
+                self._landed()
+            except BaseException:
+                self._landed()  # an interrupt has struck before those who wait were looked for
+                raise
 
     def _landed(self) -> None:
         if self.gathering.waiting:

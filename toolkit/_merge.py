@@ -149,7 +149,7 @@ class Line:
         for head in list(self.waiting):
             if head.place is not Place.WAITING:
                 if head.place is Place.HELD:
-                    self._admit(head)  # an interrupt has struck when it was given its keys
+                    self._let_in(head)  # an interrupt has struck when it was given its keys
                 continue
             if not (self.held.isdisjoint(head.keys) and blocked.isdisjoint(head.keys)):
                 blocked |= head.keys
@@ -158,7 +158,7 @@ class Line:
             if len(group) == 1:
                 self.held |= keys
                 head.place = Place.HELD
-                self._admit(head)
+                self._let_in(head)
             else:
                 self._start(group, keys)
 
@@ -177,7 +177,7 @@ class Line:
                 seat.place, seat.batch, seat.share = Place.WAITING, None, None
         self.forming, self.starting = [], None
 
-    def _admit(self, head: Seat) -> None:
+    def _let_in(self, head: Seat) -> None:
         head.wake()
         self._remove([head])
 

@@ -119,17 +119,23 @@ class GrpcPort:
                     place, call = jobs.get_nowait()
                     try:
                         answers.put((place, self._call(*call, timeout)))
-                    except Exception as error:  # noqa: BLE001  raised where it is waited for
+                    except BaseException as error:  # raised where it is waited for
                         answers.put((place, error))
+                        if not isinstance(error, Exception):
+                            raise
+
+        def beside() -> None:
+            with suppress(BaseException):  # whoever waits for the answer has it by then
+                work()
 
         for job in enumerate(calls):
             jobs.put(job)
         for _ in calls[1 : _THREADS + 1]:
-            self._helpers.help(work)
+            self._helpers.help(beside)
         work()
         found = dict([answers.get() for _ in calls])
         for answer in found.values():
-            if isinstance(answer, Exception):
+            if isinstance(answer, BaseException):
                 raise answer
         return [found[place] for place in range(len(calls))]
 
